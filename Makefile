@@ -1,0 +1,43 @@
+# The work bench of the series.  "make help" lists the targets.
+#
+#   BUILD=DIR   where everything is built (default: build)    KSRC=DIR  another linux-6.12.y source
+#   JOBS=N      parallel jobs (default: all processors)       FORCE=1   let "make tree" drop commits
+
+export BUILD KSRC JOBS FORCE
+MAKEFLAGS += --no-print-directory
+
+help:			## this list
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
+
+demo:			## boot a kernel with the series; a process moves its memory to a device and back
+	@scripts/demo
+test:			## run all test suites: UML, QEMU, QEMU with a debug kernel, swiotlb=force
+	@scripts/test
+tree:			## an ordinary git tree with the series applied, one commit per patch: build/linux
+	@scripts/tree
+export:			## write patches/, series and the overlay from the branch "work" of that tree
+	@scripts/export
+check:			## is all in step, does each patch apply and build, do the checkers agree?
+	@scripts/check
+each:			## build a whole kernel of each patch, with the symbols =y, =m and =n (hours)
+	@scripts/check each
+kernel:			## build the kernel the tests use
+	@KEEP=1 scripts/tree && scripts/kernel x86_64
+hmm-base:		## run the kernel's hmm-tests on the base and compare with the series
+	@scripts/hmm-base
+bench:			## what the layer costs per page, in instructions, against hand-written code
+	@scripts/bench
+coverage:		## which lines of drm_pagemap*.c the tests execute
+	@scripts/coverage
+mbox:			## one mailbox with the cover letter and the patches: build/series.mbox
+	@scripts/mbox
+vanilla:		## apply and build on the vanilla kernel Debian's package is made from
+	@scripts/other vanilla
+older:			## apply and build on the oldest 6.12 source apt still offers
+	@scripts/other older
+clean:			## delete built kernels and logs, keep the git tree and downloads
+	@scripts/clean objects
+distclean:		## delete all of build/, also the git tree
+	@scripts/clean all
+
+.PHONY: help demo test tree export check each kernel hmm-base bench coverage mbox vanilla older clean distclean

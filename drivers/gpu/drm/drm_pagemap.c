@@ -1,0 +1,1472 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+
+#include <linux/dma-mapping.h>
+#include <linux/export.h>
+#include <linux/jiffies.h>
+#include <linux/memremap.h>
+#include <linux/mempolicy.h>
+#include <linux/migrate.h>
+#include <linux/mm.h>
+#include <linux/pagemap.h>
+#include <linux/sched/mm.h>
+#include <linux/slab.h>
+#include <linux/wait_bit.h>
+
+#include <drm/drm_device.h>
+#include <drm/drm_pagemap.h>
+
+#include "drm_pagemap_internal.h"
+#include "drm_pagemap_trace.h"
+
+/**
+ * DOC: Overview
+ *
+ * DRM pagemap lets a driver put pages of an ordinary process into device
+ * memory that the CPU cannot access, and get them back.  Such a page is a
+ * device-private page: a struct page without RAM behind it, to which the
+ * process's page tables refer by a special swap entry.  A CPU access faults,
+ * and the fault brings the page back to RAM.
+ *
+ * The driver provides memory (struct drm_pagemap, registered as a region by
+ * devm_drm_pagemap_region_add()), allocations of it (struct
+ * drm_pagemap_devmem) and a way to copy.  DRM pagemap does the rest: it
+ * migrates a range of an address space to an allocation
+ * (drm_pagemap_migrate_to_devmem(), drm_pagemap_migrate()), serves the CPU
+ * faults, evicts an allocation (drm_pagemap_evict_to_ram()) and empties a whole
+ * region (drm_pagemap_region_unplug()).
+ *
+ * Words used here: *devmem* is device memory, *RAM* is what the CPU can access.
+ * To *migrate* is to move pages by their virtual addresses, to *evict* is to
+ * move them to RAM by their physical ones.  An *end* is exclusive, *npages*
+ * counts pages of PAGE_SIZE, other sizes are in bytes.
+ */
+
+/**
+ * DOC: Life cycle
+ *
+ * Every device page in use points, by &page.zone_device_data, to a struct that
+ * all pages of one migration share, and holds a reference on it.  When the last
+ * of these pages is freed, &drm_pagemap_devmem.detached is completed and a work
+ * item calls &drm_pagemap_devmem_ops.devmem_release.  The work item is there
+ * because pages are freed in atomic context, for example by munmap() under the
+ * page table lock.
+ *
+ * A migration that returns 0 has taken over the caller's reference to the
+ * allocation, also if all of its pages are gone again by then.  One that fails
+ * leaves the reference with the caller, and no page refers to the allocation.
+ *
+ * Device pages outlive the address space they were migrated from: after fork()
+ * the child has them too.  That is why nothing here looks at
+ * &drm_pagemap_devmem.mm.
+ */
+
+/**
+ * DOC: Locking
+ *
+ * ======================== =========== ========================================
+ * Lock                     Mode        Protects
+ * ======================== =========== ========================================
+ * mmap lock                read        the VMA, while migrating to devmem and
+ *                                      in CPU faults; not taken by eviction
+ * &drm_pagemap_region.gate read: to    the region from being emptied while
+ *                          devmem      pages are migrated to it
+ *                          write:
+ *                          unplug
+ * page lock                trylock     a page's contents and place, while it
+ *                                      migrates; held by the mm core for the
+ *                                      page that a CPU fault is about
+ * page table lock,         mm core     the entries that refer to a page
+ * anon_vma
+ * ======================== =========== ========================================
+ *
+ * The order is mmap lock, gate, page locks, page table lock.  Page locks are
+ * only tried, never waited for, because two migrations may want the same pages
+ * in a different order.  mmu notifiers are called with any of them held.
+ *
+ * The driver's callbacks run with page locks held: they must not take a lock
+ * under which this layer is called, or under which memory of a process is
+ * accessed.
+ */
+
+/**
+ * DOC: Races
+ *
+ * A page that is locked, or has a reference that nobody accounts for, does not
+ * migrate.  Such references are short-lived and may appear at any time.  A
+ * migration to devmem therefore looks at what was moved in the end, eviction
+ * waits and tries again, and a CPU fault retries, all without spinning.
+ *
+ * Contents become visible in their new place only after the copy is complete
+ * and the DMA mappings are undone, since with bounce buffers that is when the
+ * data arrives.  Device pages are taken into use after the copy, so that a copy
+ * that failed leaves nothing behind.
+ *
+ * munmap(), exit and MADV_DONTNEED may free device pages at any time; so may
+ * another CPU fault.  fork() makes pages shared, which eviction and CPU faults
+ * handle for all sharers at once.
+ */
+
+#define DRM_PAGEMAP_NO_PFN	ULONG_MAX
+
+/* Eviction gives up when nothing has moved for that long ... */
+#define DRM_PAGEMAP_EVICT_TIMEOUT	(5 * HZ)
+/* ... or after that many passes with an error. */
+#define DRM_PAGEMAP_EVICT_ERRORS	3
+
+/*
+ * The arrays of a migration.  src and dst have an entry for each page of the
+ * range, as the mm core wants them; the others one for each page that is
+ * copied, in the same order.
+ */
+struct drm_pagemap_scratch {
+	dma_addr_t *dma;
+	struct page **pages;	/* device pages */
+	unsigned long *ram;	/* their pfns in RAM, or DRM_PAGEMAP_NO_PFN */
+	unsigned long *src;
+	unsigned long *dst;
+	unsigned long npages;
+	unsigned long ncopy;
+};
+
+/* For a single page without an allocation that could fail. */
+struct drm_pagemap_one {
+	struct drm_pagemap_scratch scratch;
+	dma_addr_t dma;
+	struct page *page;
+	unsigned long ram;
+	unsigned long src;
+	unsigned long dst;
+};
+
+static struct drm_pagemap_scratch *
+drm_pagemap_scratch_one(struct drm_pagemap_one *one)
+{
+	one->scratch = (struct drm_pagemap_scratch) {
+		.dma = &one->dma,
+		.pages = &one->page,
+		.ram = &one->ram,
+		.src = &one->src,
+		.dst = &one->dst,
+		.npages = 1,
+	};
+
+	return &one->scratch;
+}
+
+static int drm_pagemap_scratch_alloc(struct drm_pagemap_scratch *s,
+				     unsigned long npages)
+{
+	if (!drm_pagemap_inject(DRM_PAGEMAP_STEP_SCRATCH, 1))
+		return -ENOMEM;
+
+	s->dma = kvmalloc_array(npages, sizeof(*s->dma) + sizeof(*s->pages) +
+				sizeof(*s->ram) + sizeof(*s->src) +
+				sizeof(*s->dst), GFP_KERNEL | __GFP_NOWARN);
+	if (!s->dma)
+		return -ENOMEM;
+
+	s->pages = (struct page **)(s->dma + npages);
+	s->ram = (unsigned long *)(s->pages + npages);
+	s->src = s->ram + npages;
+	s->dst = s->src + npages;
+	s->npages = npages;
+	s->ncopy = 0;
+
+	return 0;
+}
+
+static void drm_pagemap_scratch_free(struct drm_pagemap_scratch *s)
+{
+	kvfree(s->dma);
+}
+
+static struct drm_pagemap_region *
+drm_pagemap_region_of(const struct drm_pagemap *dpagemap)
+{
+	return dpagemap ? dpagemap->region : NULL;
+}
+
+static void drm_pagemap_count(const struct drm_pagemap *dpagemap,
+			      enum drm_pagemap_counter counter, unsigned long n)
+{
+	struct drm_pagemap_region *region = drm_pagemap_region_of(dpagemap);
+
+	if (region && n)
+		atomic64_add(n, &region->counters[counter]);
+}
+
+/*
+ * Undo drm_pagemap_dma_map().  The runs are found again in s->ram, which does
+ * not change in between.
+ */
+static void drm_pagemap_dma_unmap(struct device *dev,
+				  struct drm_pagemap_scratch *s,
+				  unsigned long first, unsigned long end,
+				  enum dma_data_direction dir)
+{
+	unsigned long max = max(dma_max_mapping_size(dev) >> PAGE_SHIFT, 1UL);
+	unsigned long i, run;
+
+	for (i = first; i < end; i += run) {
+		run = 1;
+		if (s->ram[i] == DRM_PAGEMAP_NO_PFN)
+			continue;
+
+		run = drm_pagemap_run_length(s->ram + i, end - i, max);
+		dma_unmap_page(dev, s->dma[i], run << PAGE_SHIFT, dir);
+	}
+}
+
+/*
+ * Map the RAM pages from @first to @end (exclusive), a contiguous run at once.
+ * Pages without contents get the address @zero.
+ */
+static int drm_pagemap_dma_map(struct device *dev,
+			       struct drm_pagemap_scratch *s,
+			       unsigned long first, unsigned long end,
+			       enum dma_data_direction dir, dma_addr_t zero)
+{
+	unsigned long max = max(dma_max_mapping_size(dev) >> PAGE_SHIFT, 1UL);
+	unsigned long i, j, run;
+	dma_addr_t addr;
+
+	for (i = first; i < end; i += run) {
+		if (s->ram[i] == DRM_PAGEMAP_NO_PFN) {
+			s->dma[i] = zero;
+			run = 1;
+			continue;
+		}
+
+		run = drm_pagemap_run_length(s->ram + i, end - i, max);
+		addr = DMA_MAPPING_ERROR;
+		if (drm_pagemap_inject(DRM_PAGEMAP_STEP_DMA_MAP, 1))
+			addr = dma_map_page(dev, pfn_to_page(s->ram[i]), 0,
+					    run << PAGE_SHIFT, dir);
+		if (dma_mapping_error(dev, addr))
+			goto err_unmap;
+
+		for (j = 0; j < run; j++)
+			s->dma[i + j] = addr + (j << PAGE_SHIFT);
+	}
+
+	return 0;
+
+err_unmap:
+	drm_pagemap_dma_unmap(dev, s, first, i, dir);
+	return -EFAULT;
+}
+
+/*
+ * Allocation of RAM.  The bulk allocator knows nothing of NUMA policies, so it
+ * only serves where there is none.
+ */
+#ifdef CONFIG_NUMA
+static bool drm_pagemap_has_policy(struct vm_area_struct *vma)
+{
+	return vma && (vma->vm_policy || current->mempolicy ||
+		       (vma->vm_ops && vma->vm_ops->get_policy));
+}
+#else
+static bool drm_pagemap_has_policy(struct vm_area_struct *vma)
+{
+	return false;
+}
+#endif
+
+static struct page *drm_pagemap_ram_page(gfp_t gfp, struct vm_area_struct *vma,
+					 unsigned long addr)
+{
+	if (!drm_pagemap_inject(DRM_PAGEMAP_STEP_RAM_PAGE, 1))
+		return NULL;
+
+	return vma ? alloc_page_vma(gfp, vma, addr) : alloc_page(gfp);
+}
+
+/* Allocate up to @n pages, @pages being NULL.  Returns how many. */
+static unsigned long drm_pagemap_ram_bulk(gfp_t gfp, struct page **pages,
+					  unsigned long n)
+{
+	unsigned long got = 0, last;
+
+	n = drm_pagemap_inject(DRM_PAGEMAP_STEP_RAM_PAGE, n);
+	while (got < n) {
+		last = got;
+		got = alloc_pages_bulk_array(gfp, n, pages);
+		if (got == last)
+			break;
+	}
+
+	return got;
+}
+
+/* What drm_pagemap_to_ram() needs to know beside the pages. */
+struct drm_pagemap_to_ram {
+	struct drm_pagemap_scratch *s;
+	struct vm_area_struct *vma;	/* NULL for eviction */
+	unsigned long start;		/* address of entry 0, with a VMA */
+	unsigned long fault;		/* entry of the fault, with a VMA */
+	struct drm_pagemap_zdd *zdd;	/* whose pages, NULL for everybody's */
+	gfp_t gfp;
+	unsigned long moved;
+	int err;
+};
+
+static struct page *drm_pagemap_migrating_page(unsigned long mpfn)
+{
+	return mpfn & MIGRATE_PFN_MIGRATE ? migrate_pfn_to_page(mpfn) : NULL;
+}
+
+/*
+ * The window of a CPU fault is a property of the allocation, as is the
+ * timeslice, so pages of other allocations in it stay where they are.
+ */
+static bool drm_pagemap_wants(const struct drm_pagemap_to_ram *r,
+			      unsigned long i)
+{
+	struct page *page = drm_pagemap_migrating_page(r->s->src[i]);
+
+	return page && (!r->zdd || page->zone_device_data == r->zdd);
+}
+
+/*
+ * Give entry @i the page @ram to move to.  Both arrays may be the same one:
+ * the entry that is written was read before.
+ */
+static void drm_pagemap_set_ram(struct drm_pagemap_scratch *s, unsigned long i,
+				struct page *ram)
+{
+	unsigned long pfn = page_to_pfn(ram);
+
+	lock_page(ram);
+	s->dst[i] = migrate_pfn(pfn);
+	s->ram[s->ncopy] = pfn;
+	s->pages[s->ncopy++] = migrate_pfn_to_page(s->src[i]);
+}
+
+/* One by one, where the VMA's NUMA policy says. */
+static void drm_pagemap_alloc_ram_policy(struct drm_pagemap_to_ram *r,
+					 struct page *fault_ram)
+{
+	struct drm_pagemap_scratch *s = r->s;
+	struct page *ram;
+	unsigned long i;
+
+	for (i = 0; i < s->npages; i++) {
+		if (!drm_pagemap_wants(r, i))
+			continue;
+
+		ram = i == r->fault ? fault_ram :
+		      drm_pagemap_ram_page(r->gfp, r->vma,
+					   r->start + (i << PAGE_SHIFT));
+		if (!ram) {
+			r->err = -ENOMEM;
+			continue;
+		}
+
+		drm_pagemap_set_ram(s, i, ram);
+	}
+}
+
+/* All at once. s->pages first holds the new pages, then the device pages. */
+static void drm_pagemap_alloc_ram_bulk(struct drm_pagemap_to_ram *r,
+				       struct page *fault_ram)
+{
+	struct drm_pagemap_scratch *s = r->s;
+	unsigned long i, n = 0, got, next = 0;
+	struct page *ram;
+
+	for (i = 0; i < s->npages; i++)
+		if (drm_pagemap_wants(r, i))
+			n++;
+
+	if (fault_ram)
+		s->pages[next++] = NULL;
+	if (n > next)
+		memset(s->pages + next, 0, (n - next) * sizeof(*s->pages));
+	got = next;
+	if (n > next)
+		got += drm_pagemap_ram_bulk(r->gfp, s->pages + next, n - next);
+	if (got < n)
+		r->err = -ENOMEM;
+
+	for (i = 0; i < s->npages; i++) {
+		if (!drm_pagemap_wants(r, i))
+			continue;
+
+		if (fault_ram && i == r->fault)
+			ram = fault_ram;
+		else if (next < got)
+			ram = s->pages[next++];
+		else
+			continue;
+
+		drm_pagemap_set_ram(s, i, ram);
+	}
+}
+
+static int drm_pagemap_alloc_ram(struct drm_pagemap_to_ram *r)
+{
+	struct drm_pagemap_scratch *s = r->s;
+	struct page *fault_ram = NULL;
+
+	s->ncopy = 0;
+	memset(s->dst, 0, s->npages * sizeof(*s->dst));
+
+	/* The page that somebody waits for comes first, and is worth more. */
+	if (r->vma && drm_pagemap_wants(r, r->fault)) {
+		fault_ram = drm_pagemap_ram_page(GFP_HIGHUSER_MOVABLE, r->vma,
+						 r->start +
+						 (r->fault << PAGE_SHIFT));
+		if (!fault_ram)
+			return -ENOMEM;
+	}
+
+	if (drm_pagemap_has_policy(r->vma))
+		drm_pagemap_alloc_ram_policy(r, fault_ram);
+	else
+		drm_pagemap_alloc_ram_bulk(r, fault_ram);
+
+	return 0;
+}
+
+/* Free the RAM of the copies from @first to @end: they do not move. */
+static void drm_pagemap_drop_ram(struct drm_pagemap_scratch *s,
+				 unsigned long first, unsigned long end)
+{
+	unsigned long i, k = 0;
+	struct page *ram;
+
+	for (i = 0; i < s->npages && k < end; i++) {
+		ram = migrate_pfn_to_page(s->src[i]);
+		if (!ram || k == s->ncopy || s->pages[k] != ram)
+			continue;
+		if (k++ < first)
+			continue;
+
+		ram = migrate_pfn_to_page(s->dst[i]);
+		s->dst[i] = 0;
+		unlock_page(ram);
+		put_page(ram);
+	}
+}
+
+static int drm_pagemap_copy_group_to_ram(struct drm_pagemap_scratch *s,
+					 struct drm_pagemap_devmem *devmem,
+					 unsigned long first, unsigned long end)
+{
+	int err;
+
+	err = drm_pagemap_dma_map(devmem->dev, s, first, end, DMA_FROM_DEVICE,
+				  0);
+	if (err)
+		return err;
+
+	err = devmem->ops->copy_to_ram(s->pages + first, s->dma + first,
+				       end - first);
+	/* Before the pages are seen: bounce buffers are copied back here. */
+	drm_pagemap_dma_unmap(devmem->dev, s, first, end, DMA_FROM_DEVICE);
+
+	return err;
+}
+
+/* Wake those whose CPU fault sleeps for the timeslice: the pages are moving. */
+static void drm_pagemap_end_timeslice(struct drm_pagemap_devmem *devmem)
+{
+	WRITE_ONCE(devmem->timeslice_expiration, 0);
+	/* Pairs with prepare_to_wait() in drm_pagemap_fault_sleep(). */
+	smp_mb();
+	wake_up_var(devmem);
+}
+
+/*
+ * Allocate RAM for the locked and unmapped device pages in s->src and copy
+ * them, allocation by allocation.  Those that were not copied have no entry in
+ * s->dst and do not move.
+ */
+static void drm_pagemap_copy_to_ram(struct drm_pagemap_to_ram *r)
+{
+	struct drm_pagemap_scratch *s = r->s;
+	struct drm_pagemap_devmem *devmem;
+	struct drm_pagemap_zdd *zdd;
+	unsigned long first, end;
+	int err;
+
+	err = drm_pagemap_alloc_ram(r);
+	if (err) {
+		r->err = err;
+		return;
+	}
+
+	for (first = 0; first < s->ncopy; first = end) {
+		zdd = s->pages[first]->zone_device_data;
+		devmem = zdd->devmem;
+		for (end = first + 1; end < s->ncopy; end++)
+			if (s->pages[end]->zone_device_data != zdd)
+				break;
+
+		if (!r->vma)
+			drm_pagemap_end_timeslice(devmem);
+		err = drm_pagemap_copy_group_to_ram(s, devmem, first, end);
+		if (!err)
+			continue;
+
+		drm_pagemap_drop_ram(s, first, end);
+		drm_pagemap_count(devmem->dpagemap, DRM_PAGEMAP_TO_RAM_FAILS,
+				  1);
+		r->err = err;
+	}
+}
+
+static unsigned long drm_pagemap_count_moved(const struct drm_pagemap_scratch *s)
+{
+	unsigned long i, moved = 0;
+
+	for (i = 0; i < s->npages; i++)
+		if (s->dst[i] && (s->src[i] & MIGRATE_PFN_MIGRATE))
+			moved++;
+
+	return moved;
+}
+
+/*
+ * CPU faults.  do_swap_page() has locked vmf->page and holds a reference on it,
+ * and the mmap lock is held for reading.
+ */
+
+/*
+ * Leave the page to the device until its timeslice is over.  The page must not
+ * be locked or pinned meanwhile, for eviction does not wait for the timeslice.
+ */
+static vm_fault_t drm_pagemap_fault_sleep(struct vm_fault *vmf,
+					  struct drm_pagemap_devmem *devmem)
+{
+	u64 expires = READ_ONCE(devmem->timeslice_expiration);
+	wait_queue_head_t *wq = __var_waitqueue(devmem);
+	struct wait_bit_queue_entry wait;
+	struct page *page = vmf->page;
+	u64 now = get_jiffies_64();
+
+	/* The second try of a fault has to make progress. */
+	if (!expires || time_after_eq64(now, expires) ||
+	    !fault_flag_allow_retry_first(vmf->flags))
+		return 0;
+
+	if (vmf->flags & FAULT_FLAG_RETRY_NOWAIT)
+		return VM_FAULT_RETRY;
+
+	drm_pagemap_count(devmem->dpagemap, DRM_PAGEMAP_TIMESLICE_SLEEPS, 1);
+	init_wait_var_entry(&wait, devmem, 0);
+	prepare_to_wait(wq, &wait.wq_entry, TASK_KILLABLE);
+	/* Pairs with the wake-up in drm_pagemap_end_timeslice(). */
+	expires = READ_ONCE(devmem->timeslice_expiration);
+
+	vmf->page = NULL;
+	unlock_page(page);
+	put_page(page);
+	release_fault_lock(vmf);
+	/* From here on, @devmem is no more than the key of the waitqueue. */
+
+	if (expires && !fatal_signal_pending(current))
+		schedule_timeout(min_t(u64, expires - now, MAX_JIFFY_OFFSET));
+	finish_wait(wq, &wait.wq_entry);
+
+	return VM_FAULT_RETRY;
+}
+
+/*
+ * Migrate a window around the fault.  Returns whether the faulting page moved,
+ * or a negative errno why it could not.
+ */
+static int drm_pagemap_fault_window_to_ram(struct vm_fault *vmf,
+					   struct drm_pagemap_window window,
+					   struct drm_pagemap_scratch *s)
+{
+	struct drm_pagemap_zdd *zdd = vmf->page->zone_device_data;
+	struct drm_pagemap *dpagemap = zdd->devmem->dpagemap;
+	struct device *dev = zdd->devmem->dev;
+	struct migrate_vma migrate = {
+		.vma = vmf->vma,
+		.src = s->src,
+		.dst = s->dst,
+		.start = window.start,
+		.end = window.end,
+		.pgmap_owner = zdd->owner,
+		.flags = MIGRATE_VMA_SELECT_DEVICE_PRIVATE,
+		.fault_page = vmf->page,
+	};
+	struct drm_pagemap_to_ram r = {
+		.s = s,
+		.vma = vmf->vma,
+		.start = window.start,
+		.fault = ((vmf->address & PAGE_MASK) - window.start) >>
+			 PAGE_SHIFT,
+		.zdd = zdd,
+		.gfp = GFP_HIGHUSER_MOVABLE | __GFP_NORETRY | __GFP_NOWARN,
+	};
+	bool done = false;
+	int err;
+
+	err = migrate_vma_setup(&migrate);
+	if (err)
+		return err;
+
+	if (migrate.cpages) {
+		drm_pagemap_copy_to_ram(&r);
+		migrate_vma_pages(&migrate);
+		done = s->dst[r.fault] && (s->src[r.fault] & MIGRATE_PFN_MIGRATE);
+		r.moved = drm_pagemap_count_moved(s);
+	}
+	migrate_vma_finalize(&migrate);
+
+	/* If the page went away on its own, there is nothing to complain of. */
+	err = done ? 0 : r.err;
+	trace_drm_pagemap_fault(dev, vmf->address, window.start, window.end,
+				r.moved, err);
+	drm_pagemap_count(dpagemap, DRM_PAGEMAP_PAGES_FAULTED, r.moved);
+
+	return err ?: done;
+}
+
+/*
+ * The neighbours of the faulting page are best effort: should the whole window
+ * fail for any reason, the page is tried alone, with memory that is there.
+ */
+static int drm_pagemap_fault_to_ram(struct vm_fault *vmf,
+				    struct drm_pagemap_window window)
+{
+	unsigned long page = vmf->address & PAGE_MASK;
+	unsigned long npages = (window.end - window.start) >> PAGE_SHIFT;
+	struct drm_pagemap_scratch s;
+	struct drm_pagemap_one one;
+	int ret = 0;
+
+	if (npages > 1 && !drm_pagemap_scratch_alloc(&s, npages)) {
+		ret = drm_pagemap_fault_window_to_ram(vmf, window, &s);
+		drm_pagemap_scratch_free(&s);
+	}
+	if (ret > 0)
+		return ret;
+
+	window.start = page;
+	window.end = page + PAGE_SIZE;
+
+	return drm_pagemap_fault_window_to_ram(vmf, window,
+					       drm_pagemap_scratch_one(&one));
+}
+
+static vm_fault_t drm_pagemap_migrate_to_ram(struct vm_fault *vmf)
+{
+	struct drm_pagemap_zdd *zdd = vmf->page->zone_device_data;
+	struct drm_pagemap_devmem *devmem = zdd->devmem;
+	struct drm_pagemap_window window;
+	vm_fault_t fault;
+	int ret;
+
+	fault = drm_pagemap_fault_sleep(vmf, devmem);
+	if (fault)
+		return fault;
+
+	drm_pagemap_count(devmem->dpagemap, DRM_PAGEMAP_CPU_FAULTS, 1);
+	window = drm_pagemap_fault_window(vmf->address,
+					  vmf->page->index - zdd->pgoff,
+					  zdd->npages, devmem->fault_window,
+					  vmf->vma->vm_start,
+					  vmf->vma->vm_end);
+	ret = drm_pagemap_fault_to_ram(vmf, window);
+	if (ret == -ENOMEM)
+		return VM_FAULT_OOM;
+	if (ret < 0)
+		return VM_FAULT_SIGBUS;
+
+	/*
+	 * Somebody else has a hand on the page.  The access is retried at
+	 * once, so give that a moment rather than the CPU.
+	 */
+	if (!ret)
+		schedule_timeout_uninterruptible(1);
+
+	return 0;
+}
+
+static void drm_pagemap_page_free(struct page *page)
+{
+	struct drm_pagemap_zdd *zdd = page->zone_device_data;
+
+	page->zone_device_data = NULL;
+	drm_pagemap_zdd_put(zdd);
+}
+
+static const struct dev_pagemap_ops drm_pagemap_pagemap_ops = {
+	.page_free = drm_pagemap_page_free,
+	.migrate_to_ram = drm_pagemap_migrate_to_ram,
+};
+
+/**
+ * drm_pagemap_pagemap_ops_get() - Operations for a driver's own struct
+ * dev_pagemap
+ *
+ * For drivers that call memremap_pages() themselves instead of
+ * devm_drm_pagemap_region_add().  Such a driver makes sure on unbind, before
+ * memunmap_pages(), that nothing is migrated to its memory any more and that
+ * all of its allocations are evicted, and calls drm_pagemap_release_flush()
+ * afterwards.
+ *
+ * Context: Any.
+ * Return: The operations.
+ */
+const struct dev_pagemap_ops *drm_pagemap_pagemap_ops_get(void)
+{
+	return &drm_pagemap_pagemap_ops;
+}
+EXPORT_SYMBOL_GPL(drm_pagemap_pagemap_ops_get);
+
+/**
+ * drm_pagemap_page_to_dpagemap() - The memory that a device page is part of
+ * @page: A device page in use, which the caller keeps in use by a reference, the
+ *        page lock or an mmu notifier.
+ *
+ * Context: Any.
+ * Return: The struct drm_pagemap of the page's allocation.
+ */
+struct drm_pagemap *drm_pagemap_page_to_dpagemap(struct page *page)
+{
+	struct drm_pagemap_zdd *zdd = page->zone_device_data;
+
+	return zdd->devmem->dpagemap;
+}
+EXPORT_SYMBOL_GPL(drm_pagemap_page_to_dpagemap);
+
+/*
+ * Eviction.
+ */
+
+/*
+ * Move the device pages in s->src, given by their pfns, to RAM.  No mm, VMA or
+ * mmap lock is involved: the pages are found and unmapped by what the pages
+ * themselves know.
+ */
+static unsigned long drm_pagemap_evict_pass(struct drm_pagemap_scratch *s,
+					    int *err)
+{
+	struct drm_pagemap_to_ram r = {
+		.s = s,
+		.gfp = GFP_HIGHUSER_MOVABLE | __GFP_RETRY_MAYFAIL | __GFP_NOWARN,
+	};
+
+	migrate_device_pfns(s->src, s->npages);
+	drm_pagemap_copy_to_ram(&r);
+	migrate_device_pages(s->src, s->dst, s->npages);
+	r.moved = drm_pagemap_count_moved(s);
+	migrate_device_finalize(s->src, s->dst, s->npages);
+
+	*err = r.err;
+	return r.moved;
+}
+
+/*
+ * The state of an eviction that is tried again and again, as long as it gets
+ * anywhere.
+ */
+struct drm_pagemap_retry {
+	unsigned long moved;
+	unsigned long deadline;
+	unsigned int errors;
+	long delay;
+};
+
+static void drm_pagemap_retry_init(struct drm_pagemap_retry *retry)
+{
+	*retry = (struct drm_pagemap_retry) {
+		.deadline = jiffies + DRM_PAGEMAP_EVICT_TIMEOUT,
+		.delay = 1,
+	};
+}
+
+/* Account a pass.  Returns 0 to try again after retry->delay, or why not. */
+static int drm_pagemap_retry_pass(struct drm_pagemap_retry *retry,
+				  unsigned long moved, int err)
+{
+	if (moved) {
+		retry->moved += moved;
+		retry->deadline = jiffies + DRM_PAGEMAP_EVICT_TIMEOUT;
+		retry->errors = 0;
+		retry->delay = 1;
+		return 0;
+	}
+
+	retry->delay = min(retry->delay * 2, HZ / 10);
+	if (err && ++retry->errors >= DRM_PAGEMAP_EVICT_ERRORS)
+		return err;
+
+	return time_after(jiffies, retry->deadline) ? -EBUSY : 0;
+}
+
+/*
+ * One pass of evicting the first pages of an allocation.  Returns 0 to go on,
+ * or why not.
+ */
+static int drm_pagemap_evict_devmem(struct drm_pagemap_devmem *devmem,
+				    struct drm_pagemap_scratch *s,
+				    struct drm_pagemap_retry *retry)
+{
+	unsigned long moved = 0;
+	int err;
+
+	err = devmem->ops->populate_devmem_pfn(devmem, s->npages, s->src);
+	if (!err)
+		moved = drm_pagemap_evict_pass(s, &err);
+	drm_pagemap_count(devmem->dpagemap, DRM_PAGEMAP_PAGES_EVICTED, moved);
+
+	return drm_pagemap_retry_pass(retry, moved, err);
+}
+
+/*
+ * Migration to device memory: check, collect, populate, copy, commit.
+ */
+struct drm_pagemap_to_devmem {
+	struct drm_pagemap_migrate *mig;
+	struct drm_pagemap_scratch s;
+	struct migrate_vma migrate;
+	struct drm_pagemap_zdd *zdd;
+	bool has_holes;
+};
+
+static bool drm_pagemap_is_partial(const struct drm_pagemap_migrate *mig)
+{
+	return mig->flags & DRM_PAGEMAP_MIGRATE_PARTIAL;
+}
+
+static int drm_pagemap_check_devmem(const struct drm_pagemap_migrate *mig,
+				    unsigned long npages)
+{
+	const struct drm_pagemap_devmem *devmem = mig->devmem;
+
+	if (!devmem->ops || !devmem->ops->populate_devmem_pfn ||
+	    !devmem->ops->copy_to_devmem || !devmem->ops->copy_to_ram)
+		return -EOPNOTSUPP;
+	if (devmem->size >> PAGE_SHIFT < npages)
+		return -EINVAL;
+
+	return 0;
+}
+
+static int drm_pagemap_check(struct drm_pagemap_to_devmem *m)
+{
+	const struct drm_pagemap_migrate *mig = m->mig;
+	unsigned long npages;
+	struct vm_area_struct *vma;
+	int err;
+
+	mmap_assert_locked(mig->mm);
+
+	if (!PAGE_ALIGNED(mig->start | mig->end) || mig->start >= mig->end ||
+	    mig->flags & ~DRM_PAGEMAP_MIGRATE_PARTIAL)
+		return -EINVAL;
+	if (!mig->devmem && (!mig->alloc || !mig->dpagemap))
+		return -EINVAL;
+
+	if (mig->devmem) {
+		npages = (mig->end - mig->start) >> PAGE_SHIFT;
+		err = drm_pagemap_check_devmem(mig, drm_pagemap_is_partial(mig) ?
+					       1 : npages);
+		if (err)
+			return err;
+	}
+
+	vma = vma_lookup(mig->mm, mig->start);
+	if (!vma)
+		return -ENOENT;
+	if (mig->end > vma->vm_end)
+		return -EINVAL;
+	if (!vma_is_anonymous(vma))
+		return -EBUSY;
+
+	m->migrate.vma = vma;
+	return 0;
+}
+
+/* Lock and unmap what is to be migrated. */
+static int drm_pagemap_collect(struct drm_pagemap_to_devmem *m)
+{
+	struct drm_pagemap_migrate *mig = m->mig;
+	int err;
+
+	m->migrate.src = m->s.src;
+	m->migrate.dst = m->s.dst;
+	m->migrate.start = mig->start;
+	m->migrate.end = mig->end;
+	m->migrate.pgmap_owner = mig->pgmap_owner;
+	m->migrate.flags = MIGRATE_VMA_SELECT_SYSTEM;
+
+	err = migrate_vma_setup(&m->migrate);
+	if (err)
+		return err;
+
+	if (m->migrate.cpages < m->s.npages && !drm_pagemap_is_partial(mig)) {
+		migrate_vma_finalize(&m->migrate);
+		return -EBUSY;
+	}
+
+	return 0;
+}
+
+static int drm_pagemap_get_devmem(struct drm_pagemap_to_devmem *m)
+{
+	struct drm_pagemap_migrate *mig = m->mig;
+	struct drm_pagemap_devmem *devmem;
+
+	if (mig->devmem)
+		return 0;
+
+	devmem = mig->alloc(mig, m->migrate.cpages);
+	if (IS_ERR(devmem))
+		return PTR_ERR(devmem);
+
+	mig->devmem = devmem;
+	return drm_pagemap_check_devmem(mig, m->migrate.cpages);
+}
+
+/*
+ * Choose a device page for each page that migrates.  Those pages stay free
+ * until the commit.
+ */
+static int drm_pagemap_populate(struct drm_pagemap_to_devmem *m)
+{
+	struct drm_pagemap_devmem *devmem = m->mig->devmem;
+	struct drm_pagemap_scratch *s = &m->s;
+	unsigned long i, n, k = 0;
+	struct page *page, *source;
+	int err;
+
+	n = min(m->migrate.cpages, devmem->size >> PAGE_SHIFT);
+	m->zdd = drm_pagemap_zdd_create(devmem, m->mig->pgmap_owner);
+	if (!m->zdd)
+		return -ENOMEM;
+
+	m->zdd->pgoff = linear_page_index(m->migrate.vma, m->mig->start);
+	m->zdd->npages = s->npages;
+	if (!n)
+		return 0;
+
+	err = devmem->ops->populate_devmem_pfn(devmem, n, s->ram);
+	if (err)
+		return err;
+
+	for (i = 0; k < n; i++) {
+		if (!(s->src[i] & MIGRATE_PFN_MIGRATE))
+			continue;
+
+		page = pfn_to_page(s->ram[k]);
+		if (WARN_ON_ONCE(!is_zone_device_page(page) ||
+				 page_ref_count(page)))
+			return -EINVAL;
+
+		page->zone_device_data = m->zdd;
+		s->pages[k] = page;
+		source = migrate_pfn_to_page(s->src[i]);
+		m->has_holes |= !source;
+		s->ram[k++] = source ? page_to_pfn(source) : DRM_PAGEMAP_NO_PFN;
+	}
+	s->ncopy = n;
+
+	return 0;
+}
+
+/* Map the page of zeroes that pages without contents are copied from. */
+static int drm_pagemap_map_zero(struct drm_pagemap_devmem *devmem,
+				dma_addr_t *zero)
+{
+	*zero = DMA_MAPPING_ERROR;
+	if (drm_pagemap_inject(DRM_PAGEMAP_STEP_DMA_MAP, 1))
+		*zero = dma_map_page(devmem->dev, ZERO_PAGE(0), 0, PAGE_SIZE,
+				     DMA_TO_DEVICE);
+
+	return dma_mapping_error(devmem->dev, *zero) ? -EFAULT : 0;
+}
+
+static int drm_pagemap_copy(struct drm_pagemap_to_devmem *m)
+{
+	struct drm_pagemap_devmem *devmem = m->mig->devmem;
+	struct drm_pagemap_scratch *s = &m->s;
+	dma_addr_t zero = 0;
+	bool need_zero;
+	int err;
+
+	if (!s->ncopy)
+		return 0;
+
+	need_zero = m->has_holes && !(devmem->flags & DRM_PAGEMAP_DEVMEM_CLEARED);
+	if (need_zero) {
+		err = drm_pagemap_map_zero(devmem, &zero);
+		if (err)
+			return err;
+	}
+
+	err = drm_pagemap_dma_map(devmem->dev, s, 0, s->ncopy, DMA_TO_DEVICE,
+				  zero);
+	if (err)
+		goto out_unmap_zero;
+
+	err = devmem->ops->copy_to_devmem(s->pages, s->dma, s->ncopy);
+	drm_pagemap_dma_unmap(devmem->dev, s, 0, s->ncopy, DMA_TO_DEVICE);
+
+out_unmap_zero:
+	if (need_zero)
+		dma_unmap_page(devmem->dev, zero, PAGE_SIZE, DMA_TO_DEVICE);
+	return err;
+}
+
+/* Take the device pages into use, and make the process use them. */
+static void drm_pagemap_commit(struct drm_pagemap_to_devmem *m)
+{
+	struct drm_pagemap_migrate *mig = m->mig;
+	struct drm_pagemap_scratch *s = &m->s;
+	unsigned long i, k = 0;
+	u64 expires = 0;
+
+	drm_pagemap_zdd_get_many(m->zdd, s->ncopy);
+	for (i = 0; k < s->ncopy; i++) {
+		if (!(s->src[i] & MIGRATE_PFN_MIGRATE))
+			continue;
+
+		zone_device_page_init(s->pages[k]);
+		s->dst[i] = migrate_pfn(page_to_pfn(s->pages[k++]));
+	}
+
+	migrate_vma_pages(&m->migrate);
+	mig->moved = drm_pagemap_count_moved(s);
+
+	if (mig->timeslice_ms)
+		expires = get_jiffies_64() + msecs_to_jiffies(mig->timeslice_ms);
+	WRITE_ONCE(mig->devmem->timeslice_expiration, expires);
+}
+
+/*
+ * A migration that is all or nothing moved only some pages: take them back.
+ * Until none is left, they may also go on their own.  Returns -EBUSY for the
+ * migration, with the allocation unused; or 0 if the pages cannot be brought
+ * back, in which case the allocation is theirs.
+ */
+static int drm_pagemap_roll_back(struct drm_pagemap_to_devmem *m)
+{
+	struct drm_pagemap_retry retry;
+
+	drm_pagemap_retry_init(&retry);
+	while (!drm_pagemap_zdd_disarm(m->zdd)) {
+		if (drm_pagemap_evict_devmem(m->mig->devmem, &m->s, &retry)) {
+			drm_pagemap_zdd_put(m->zdd);
+			return 0;
+		}
+		if (retry.delay > 1)
+			schedule_timeout_uninterruptible(retry.delay);
+	}
+
+	m->mig->moved = 0;
+	return -EBUSY;
+}
+
+/*
+ * Tell what stayed behind from what was there before, by a look at the device
+ * pages of the range: they are collected and put back.
+ */
+static void drm_pagemap_count_resident(struct drm_pagemap_to_devmem *m)
+{
+	struct drm_pagemap_migrate *mig = m->mig;
+	struct drm_pagemap_scratch *s = &m->s;
+	unsigned long i;
+	struct page *page;
+
+	/* The arrays are done with otherwise: let s->ram tell what moved. */
+	for (i = 0; i < s->npages; i++)
+		s->ram[i] = s->dst[i] && (s->src[i] & MIGRATE_PFN_MIGRATE);
+
+	m->migrate.flags = MIGRATE_VMA_SELECT_DEVICE_PRIVATE;
+	if (migrate_vma_setup(&m->migrate))
+		return;
+
+	for (i = 0; i < s->npages; i++) {
+		page = drm_pagemap_migrating_page(s->src[i]);
+		if (page && !s->ram[i] &&
+		    drm_pagemap_page_to_dpagemap(page) == mig->dpagemap)
+			mig->resident++;
+	}
+	migrate_vma_finalize(&m->migrate);
+}
+
+static int drm_pagemap_migrate_collected(struct drm_pagemap_to_devmem *m)
+{
+	int err;
+
+	if (!m->migrate.cpages && !m->mig->devmem)
+		return 0;
+
+	err = drm_pagemap_get_devmem(m);
+	if (err)
+		goto out_finalize;
+
+	err = drm_pagemap_populate(m);
+	if (err)
+		goto out_finalize;
+
+	err = drm_pagemap_copy(m);
+	if (err)
+		goto out_finalize;
+
+	drm_pagemap_commit(m);
+
+out_finalize:
+	migrate_vma_finalize(&m->migrate);
+	return err;
+}
+
+static int drm_pagemap_migrate_checked(struct drm_pagemap_to_devmem *m)
+{
+	struct drm_pagemap_migrate *mig = m->mig;
+	int err;
+
+	err = drm_pagemap_scratch_alloc(&m->s, (mig->end - mig->start) >>
+					       PAGE_SHIFT);
+	if (err)
+		return err;
+
+	err = drm_pagemap_collect(m);
+	if (err)
+		goto out_free;
+
+	err = drm_pagemap_migrate_collected(m);
+	if (err) {
+		/* No page has come into use, so nobody else has a reference. */
+		if (m->zdd)
+			WARN_ON_ONCE(!drm_pagemap_zdd_disarm(m->zdd));
+		goto out_free;
+	}
+
+	if (drm_pagemap_is_partial(mig)) {
+		if (mig->moved < m->s.npages)
+			drm_pagemap_count_resident(m);
+	} else if (mig->moved < m->s.npages) {
+		err = drm_pagemap_roll_back(m);
+		goto out_free;
+	}
+
+	if (m->zdd)
+		drm_pagemap_zdd_put(m->zdd);
+
+out_free:
+	drm_pagemap_scratch_free(&m->s);
+	return err;
+}
+
+static int drm_pagemap_migrate_gated(struct drm_pagemap_to_devmem *m)
+{
+	struct drm_pagemap_region *region;
+	int err = -ENODEV;
+
+	region = drm_pagemap_region_of(m->mig->dpagemap);
+	if (!region)
+		return drm_pagemap_migrate_checked(m);
+
+	down_read(&region->gate);
+	if (!region->unplugged)
+		err = drm_pagemap_migrate_checked(m);
+	up_read(&region->gate);
+
+	return err;
+}
+
+/**
+ * drm_pagemap_migrate() - Migrate a range to device memory
+ * @mig: What to migrate where, and how it went.
+ *
+ * Without %DRM_PAGEMAP_MIGRATE_PARTIAL every page of the range must be outside
+ * of device memory and able to move; otherwise none moves.  With it, whatever
+ * is missing and can move now does, in as far as the allocation has room.
+ *
+ * Pages that have no contents yet, because they were never written, count as
+ * pages that can move, and read as zero on the device.
+ *
+ * The caller owns a reference to the allocation.  If 0 is returned it is taken
+ * over, even if no page moved; after an error it is still the caller's.  This
+ * includes an allocation that &drm_pagemap_migrate.alloc made, which is found in
+ * &drm_pagemap_migrate.devmem then.
+ *
+ * 0 does not promise that the pages are on the device: they may have come back
+ * by the time of return.  In the rare case that a migration without
+ * %DRM_PAGEMAP_MIGRATE_PARTIAL can move only some pages in the end and memory
+ * is lacking to take them back, 0 is returned too, and
+ * &drm_pagemap_migrate.moved is smaller than the range.
+ *
+ * Context: Process context, may sleep.  The caller holds the mmap lock, for
+ * reading at least, and no lock that an mmu notifier takes.
+ *
+ * Return: 0, or
+ * * -EINVAL: the range is empty, inverted, not page aligned, larger than the
+ *   allocation, goes beyond the VMA, or the VMA is special; unknown flags; the
+ *   driver gave pages that are in use or not device pages.
+ * * -ENOENT: no VMA at the start of the range.
+ * * -EBUSY: not anonymous memory, or a page cannot move now: it is pinned, is
+ *   being migrated already, is in device memory, or is part of a large folio
+ *   that is mapped by page table entries.
+ * * -EOPNOTSUPP: the allocation lacks a callback.
+ * * -ENOMEM: no memory.
+ * * -EFAULT: a page cannot be mapped for DMA.
+ * * -ENODEV: the region was unplugged.
+ * * what the driver's callbacks returned.
+ */
+int drm_pagemap_migrate(struct drm_pagemap_migrate *mig)
+{
+	struct drm_pagemap_to_devmem m = { .mig = mig };
+	unsigned long npages;
+	int err;
+
+	mig->moved = 0;
+	mig->resident = 0;
+	mig->left = 0;
+	trace_drm_pagemap_migrate_begin(mig);
+
+	err = drm_pagemap_check(&m);
+	if (!err)
+		err = drm_pagemap_migrate_gated(&m);
+
+	if (err) {
+		drm_pagemap_count(mig->dpagemap, DRM_PAGEMAP_TO_DEVMEM_FAILS, 1);
+	} else {
+		npages = (mig->end - mig->start) >> PAGE_SHIFT;
+		mig->left = npages - mig->moved - mig->resident;
+		drm_pagemap_count(mig->dpagemap, DRM_PAGEMAP_PAGES_TO_DEVMEM,
+				  mig->moved);
+	}
+
+	trace_drm_pagemap_migrate_end(mig, err);
+	return err;
+}
+EXPORT_SYMBOL_GPL(drm_pagemap_migrate);
+
+/**
+ * drm_pagemap_migrate_to_devmem() - Migrate a whole range to an allocation
+ * @devmem_allocation: The allocation, initialized by drm_pagemap_devmem_init().
+ * @mm: The address space.
+ * @start: First address, page aligned.
+ * @end: End address, exclusive, page aligned.
+ * @timeslice_ms: Milliseconds for which CPU faults leave the pages alone.
+ * @pgmap_owner: Owner of the device-private pages.
+ *
+ * The migration is all or nothing, see drm_pagemap_migrate() for what that
+ * means, for who owns the allocation afterwards and for the errors.
+ *
+ * Context: Process context, may sleep.  The caller holds the mmap lock of @mm,
+ * for reading at least, and no lock that an mmu notifier takes.
+ * Return: 0 or a negative errno, as drm_pagemap_migrate().
+ */
+int drm_pagemap_migrate_to_devmem(struct drm_pagemap_devmem *devmem_allocation,
+				  struct mm_struct *mm,
+				  unsigned long start, unsigned long end,
+				  unsigned long timeslice_ms,
+				  void *pgmap_owner)
+{
+	struct drm_pagemap_migrate mig = {
+		.dpagemap = devmem_allocation->dpagemap,
+		.devmem = devmem_allocation,
+		.mm = mm,
+		.start = start,
+		.end = end,
+		.timeslice_ms = timeslice_ms,
+		.pgmap_owner = pgmap_owner,
+	};
+
+	return drm_pagemap_migrate(&mig);
+}
+EXPORT_SYMBOL_GPL(drm_pagemap_migrate_to_devmem);
+
+/**
+ * drm_pagemap_evict_to_ram() - Move all pages of an allocation to RAM
+ * @devmem_allocation: The allocation.  The caller holds a reference of its own,
+ *                     beside the one that the migration took over, because that
+ *                     one may be released while this runs.
+ *
+ * Works by physical pages only: it makes no difference to whom they belong by
+ * now, or whether the process still exists.  Pages that are busy are waited
+ * for, as long as something moves or five seconds have not passed.  A timeslice
+ * is ended.
+ *
+ * RAM is allocated for the pages, from any node.
+ *
+ * Context: Process context, may sleep; not from memory reclaim.  No mmap lock is
+ * needed.  The caller must not hold a lock that an mmu notifier, a
+ * devmem_release() or a copy_to_ram() takes.
+ *
+ * Return: 0 if no page of the allocation is in use any more, so that
+ * &drm_pagemap_devmem.detached is completed; otherwise
+ * * -EBUSY: pages are held by somebody else, or the allocation was never
+ *   migrated to.
+ * * -EOPNOTSUPP: the allocation lacks a callback.
+ * * -ENOMEM: no memory to move the pages to.
+ * * -EFAULT: a page cannot be mapped for DMA.
+ * * what the driver's callbacks returned.
+ *
+ * After an error some pages may have moved, and the rest is as before.
+ */
+int drm_pagemap_evict_to_ram(struct drm_pagemap_devmem *devmem_allocation)
+{
+	struct drm_pagemap_devmem *devmem = devmem_allocation;
+	unsigned long npages = devmem->size >> PAGE_SHIFT;
+	struct drm_pagemap_retry retry;
+	struct drm_pagemap_scratch s;
+	int err;
+
+	if (!devmem->ops->populate_devmem_pfn || !devmem->ops->copy_to_ram)
+		return -EOPNOTSUPP;
+
+	err = drm_pagemap_scratch_alloc(&s, npages);
+	if (err)
+		return err;
+
+	drm_pagemap_retry_init(&retry);
+	while (!completion_done(&devmem->detached)) {
+		err = drm_pagemap_evict_devmem(devmem, &s, &retry);
+		if (err)
+			break;
+		if (retry.delay > 1)
+			wait_for_completion_timeout(&devmem->detached,
+						    retry.delay);
+	}
+
+	trace_drm_pagemap_evict(devmem->dev, npages, retry.moved, err);
+	drm_pagemap_scratch_free(&s);
+	return err;
+}
+EXPORT_SYMBOL_GPL(drm_pagemap_evict_to_ram);
+
+/* How many pages drm_pagemap_region_evict() takes at a time. */
+#define DRM_PAGEMAP_REGION_BATCH	512UL
+
+/**
+ * drm_pagemap_region_evict() - Try once to move every page of a region to RAM
+ * @region: The region, closed to new migrations.
+ * @moved: Incremented by the number of pages that moved.
+ *
+ * Context: Process context, may sleep.
+ * Return: How many pages were found in use, including those that moved.
+ */
+unsigned long drm_pagemap_region_evict(struct drm_pagemap_region *region,
+				       unsigned long *moved)
+{
+	unsigned long pfn = region->start_pfn;
+	unsigned long end = pfn + region->npages;
+	struct drm_pagemap_scratch *s, many;
+	struct drm_pagemap_one one;
+	unsigned long batch, n, used = 0;
+	int err;
+
+	s = drm_pagemap_scratch_one(&one);
+	if (!drm_pagemap_scratch_alloc(&many, DRM_PAGEMAP_REGION_BATCH))
+		s = &many;
+	batch = s->npages;
+
+	while (pfn < end) {
+		for (n = 0; pfn < end && n < batch; pfn++)
+			if (page_ref_count(pfn_to_page(pfn)))
+				s->src[n++] = pfn;
+		if (!n)
+			break;
+
+		used += n;
+		s->npages = n;
+		n = drm_pagemap_evict_pass(s, &err);
+		drm_pagemap_count(region->dpagemap, DRM_PAGEMAP_PAGES_EVICTED,
+				  n);
+		*moved += n;
+		cond_resched();
+	}
+
+	trace_drm_pagemap_evict(region->drm->dev, used, *moved, 0);
+	if (s == &many)
+		drm_pagemap_scratch_free(s);
+	return used;
+}
+
+/**
+ * drm_pagemap_populate_mm() - Move a range of an address space to a provider's
+ * memory
+ * @dpagemap: The provider.
+ * @start: First address, page aligned.
+ * @end: End address, exclusive, page aligned.
+ * @mm: The address space.  The caller holds a reference, mmgrab() is enough.
+ * @timeslice_ms: Milliseconds for which CPU faults leave the pages alone.
+ *
+ * Calls &drm_pagemap_ops.populate_mm with what it needs held.
+ *
+ * Context: Process context, may sleep.  Takes the mmap lock of @mm for reading,
+ * so the caller must not hold it.
+ *
+ * Return: 0, or
+ * * -EFAULT: the address space is on its way out.
+ * * -EOPNOTSUPP: the provider cannot do it.
+ * * what the callback returned, see drm_pagemap_migrate().
+ */
+int drm_pagemap_populate_mm(struct drm_pagemap *dpagemap,
+			    unsigned long start, unsigned long end,
+			    struct mm_struct *mm, unsigned long timeslice_ms)
+{
+	int err;
+
+	if (!dpagemap->ops || !dpagemap->ops->populate_mm)
+		return -EOPNOTSUPP;
+	if (!mmget_not_zero(mm))
+		return -EFAULT;
+
+	mmap_read_lock(mm);
+	err = dpagemap->ops->populate_mm(dpagemap, start, end, mm,
+					 timeslice_ms);
+	mmap_read_unlock(mm);
+	mmput(mm);
+
+	return err;
+}
+EXPORT_SYMBOL_GPL(drm_pagemap_populate_mm);
+
+/**
+ * drm_pagemap_map_page() - Get the address of a device page for a device
+ * @page: A device page in use, which the caller keeps where it is, usually by an
+ *        mmu notifier.
+ * @dev: The device that is to access it: the page's own or a peer.
+ * @order: Order of the mapping.
+ * @dir: Direction of the accesses.
+ * @addr: The address, on success.  Undone by drm_pagemap_unmap_page().
+ *
+ * Context: Process context, may sleep if &drm_pagemap_ops.device_map does.
+ *
+ * Return: 0, or
+ * * -EOPNOTSUPP: the page's memory cannot be mapped at all.
+ * * -ENXIO: @dev cannot reach the page; migrate it instead.
+ */
+int drm_pagemap_map_page(struct page *page, struct device *dev,
+			 unsigned int order, enum dma_data_direction dir,
+			 struct drm_pagemap_device_addr *addr)
+{
+	struct drm_pagemap *dpagemap = drm_pagemap_page_to_dpagemap(page);
+
+	if (!dpagemap->ops || !dpagemap->ops->device_map)
+		return -EOPNOTSUPP;
+
+	*addr = dpagemap->ops->device_map(dpagemap, dev, page, order, dir);
+
+	return dma_mapping_error(dev, addr->addr) ? -ENXIO : 0;
+}
+EXPORT_SYMBOL_GPL(drm_pagemap_map_page);
+
+/**
+ * drm_pagemap_unmap_page() - Undo drm_pagemap_map_page()
+ * @dpagemap: The memory that the page is, or was, part of.
+ * @dev: The device.
+ * @addr: The address.
+ *
+ * Context: As &drm_pagemap_ops.device_unmap, mmu notifiers included.
+ */
+void drm_pagemap_unmap_page(struct drm_pagemap *dpagemap, struct device *dev,
+			    struct drm_pagemap_device_addr addr)
+{
+	if (dpagemap->ops && dpagemap->ops->device_unmap)
+		dpagemap->ops->device_unmap(dpagemap, dev, addr);
+}
+EXPORT_SYMBOL_GPL(drm_pagemap_unmap_page);

@@ -1,0 +1,276 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+
+#include <linux/debugfs.h>
+#include <linux/device.h>
+#include <linux/export.h>
+#include <linux/ioport.h>
+#include <linux/memremap.h>
+#include <linux/mm.h>
+#include <linux/sched.h>
+#include <linux/slab.h>
+
+#include <drm/drm_device.h>
+#include <drm/drm_pagemap.h>
+#include <drm/drm_print.h>
+
+#include "drm_pagemap_internal.h"
+
+/**
+ * DOC: Regions
+ *
+ * A region is a pool of device-private pages with a struct page each, at
+ * physical addresses that nothing else uses.  They are only names: how a page
+ * relates to the device's memory is up to the driver, usually by its offset
+ * from &drm_pagemap_region.start_pfn.
+ *
+ * When the device goes away, the processes keep their data: unplugging the
+ * region first closes it to new migrations and then moves every page that is
+ * left to RAM.  This can neither fail nor be cut short, for a page that were
+ * left behind would be one without memory.  A driver whose hardware is gone
+ * already provides in &drm_pagemap_devmem_ops.copy_to_ram what the process is to
+ * find instead.
+ */
+
+static const char * const drm_pagemap_counter_names[] = {
+	[DRM_PAGEMAP_PAGES_TO_DEVMEM]	= "pages-to-devmem",
+	[DRM_PAGEMAP_PAGES_FAULTED]	= "pages-faulted",
+	[DRM_PAGEMAP_PAGES_EVICTED]	= "pages-evicted",
+	[DRM_PAGEMAP_CPU_FAULTS]	= "cpu-faults",
+	[DRM_PAGEMAP_TIMESLICE_SLEEPS]	= "timeslice-sleeps",
+	[DRM_PAGEMAP_TO_DEVMEM_FAILS]	= "to-devmem-fails",
+	[DRM_PAGEMAP_TO_RAM_FAILS]	= "to-ram-fails",
+};
+
+static_assert(ARRAY_SIZE(drm_pagemap_counter_names) ==
+	      DRM_PAGEMAP_NUM_COUNTERS);
+
+/**
+ * drm_pagemap_region_resident() - Count the pages of a region that are in use
+ * @region: The region.
+ *
+ * Looks at every page, so that nothing has to be counted when pages come and
+ * go.  The result is out of date when it is returned.
+ *
+ * Context: Process context, may sleep.
+ * Return: The number of pages.
+ */
+unsigned long drm_pagemap_region_resident(struct drm_pagemap_region *region)
+{
+	unsigned long i, n = 0;
+
+	for (i = 0; i < region->npages; i++) {
+		if (page_ref_count(pfn_to_page(region->start_pfn + i)))
+			n++;
+		if (!(i % 4096))
+			cond_resched();
+	}
+
+	return n;
+}
+EXPORT_SYMBOL_GPL(drm_pagemap_region_resident);
+
+/**
+ * drm_pagemap_region_print() - Print the state of a region
+ * @region: The region.
+ * @p: Where to.
+ *
+ * Prints the size, the pages in use and the counters, one per line.
+ *
+ * Context: Process context, may sleep.
+ */
+void drm_pagemap_region_print(struct drm_pagemap_region *region,
+			      struct drm_printer *p)
+{
+	unsigned int i;
+
+	drm_printf(p, "pages: %lu\n", region->npages);
+	drm_printf(p, "resident: %lu\n", drm_pagemap_region_resident(region));
+	for (i = 0; i < DRM_PAGEMAP_NUM_COUNTERS; i++)
+		drm_printf(p, "%s: %lld\n", drm_pagemap_counter_names[i],
+			   atomic64_read(&region->counters[i]));
+}
+EXPORT_SYMBOL_GPL(drm_pagemap_region_print);
+
+static int drm_pagemap_region_show(struct seq_file *m, void *unused)
+{
+	struct drm_printer p = drm_seq_file_printer(m);
+
+	drm_pagemap_region_print(m->private, &p);
+	return 0;
+}
+DEFINE_SHOW_ATTRIBUTE(drm_pagemap_region);
+
+/**
+ * drm_pagemap_region_unplug() - Empty a region for good
+ * @region: The region.
+ *
+ * From the call on, migrations to the region fail with -ENODEV.  Those under
+ * way are waited for, then all pages of the region are moved to RAM, whoever
+ * they belong to, and the releases of the allocations are waited for.  It does
+ * not give up: pages that cannot be moved are tried again, with an error
+ * message now and then.
+ *
+ * A driver calls it in its remove function, after drm_dev_unplug() and while its
+ * copy callbacks still work.  It is called again, to no effect then, when the
+ * region is removed.
+ *
+ * Context: Process context, may sleep.  The caller must not hold an mmap lock,
+ * nor a lock that an mmu notifier, a devmem_release() or a copy_to_ram() takes.
+ */
+void drm_pagemap_region_unplug(struct drm_pagemap_region *region)
+{
+	unsigned long warn = jiffies + 10 * HZ;
+	unsigned long used, moved;
+	long delay = 1;
+
+	down_write(&region->gate);
+	region->unplugged = true;
+	up_write(&region->gate);
+
+	for (;;) {
+		moved = 0;
+		used = drm_pagemap_region_evict(region, &moved);
+		if (!used)
+			break;
+		if (used == moved)
+			continue;
+
+		if (time_after(jiffies, warn)) {
+			drm_err(region->drm,
+				"%lu pages of processes cannot be moved to RAM, trying on\n",
+				used - moved);
+			warn = jiffies + 10 * HZ;
+		}
+		delay = moved ? 1 : min(delay * 2, HZ / 10);
+		schedule_timeout_uninterruptible(delay);
+	}
+
+	drm_pagemap_release_flush();
+}
+EXPORT_SYMBOL_GPL(drm_pagemap_region_unplug);
+
+/* devres undoes in reverse order: this runs before the pages go away. */
+static void drm_pagemap_region_fini(void *data)
+{
+	struct drm_pagemap_region *region = data;
+
+	/* Unregistering the device has removed its whole directory. */
+	if (region->drm->debugfs_root)
+		debugfs_remove(region->debugfs);
+	drm_pagemap_region_unplug(region);
+	region->dpagemap->region = NULL;
+}
+
+/*
+ * This runs after the pages have gone away: one that was being freed while the
+ * region was emptied may have been the last of its allocation.
+ */
+static void drm_pagemap_region_flush(void *data)
+{
+	drm_pagemap_release_flush();
+}
+
+static int drm_pagemap_region_map(struct drm_pagemap_region *region,
+				  struct device *dev, u64 size)
+{
+	struct resource *res;
+	void *addr;
+
+	res = devm_request_free_mem_region(dev, &iomem_resource, size);
+	if (IS_ERR(res))
+		return PTR_ERR(res);
+
+	region->pgmap.type = MEMORY_DEVICE_PRIVATE;
+	region->pgmap.range.start = res->start;
+	region->pgmap.range.end = res->start +
+				  ALIGN(size, memremap_compat_align()) - 1;
+	region->pgmap.nr_range = 1;
+	region->pgmap.ops = drm_pagemap_pagemap_ops_get();
+
+	addr = devm_memremap_pages(dev, &region->pgmap);
+	if (IS_ERR(addr))
+		return PTR_ERR(addr);
+
+	region->start_pfn = PHYS_PFN(res->start);
+	region->npages = size >> PAGE_SHIFT;
+
+	return 0;
+}
+
+/**
+ * devm_drm_pagemap_region_add() - Register a pool of device-private pages
+ * @drm: The device; the region lives until its parent device is unbound.
+ * @dpagemap: The memory that the pages stand for.  Its @region is set.
+ * @name: Name of the debugfs file, "pagemap-" followed by @name, that shows what
+ *        drm_pagemap_region_print() prints.
+ * @size: Size of the pool in bytes, a multiple of PAGE_SIZE.
+ * @owner: Owner cookie of the pages, not NULL.  Devices that can access each
+ *         other's memory use the same one.
+ *
+ * Finds a range of physical addresses that is free, creates the pages there,
+ * and undoes that when the device is unbound, as if by
+ * drm_pagemap_region_unplug().  The range takes up at least one section
+ * (128 MiB on x86_64) of the physical address space, but struct pages only for
+ * @size.
+ *
+ * Context: Process context, may sleep.
+ *
+ * Return: The region, or an ERR_PTR() with nothing left behind:
+ * * -EINVAL: bad size or owner, or @dpagemap has a region already.
+ * * -ENOMEM: no memory.
+ * * -ERANGE: no room in the physical address space.
+ * * other errors of memremap_pages().
+ */
+struct drm_pagemap_region *
+devm_drm_pagemap_region_add(struct drm_device *drm,
+			    struct drm_pagemap *dpagemap, const char *name,
+			    u64 size, void *owner)
+{
+	struct drm_pagemap_region *region;
+	struct device *dev = drm->dev;
+	char file[32];
+	void *group;
+	int err;
+
+	if (!size || !IS_ALIGNED(size, PAGE_SIZE) || !owner || dpagemap->region)
+		return ERR_PTR(-EINVAL);
+
+	group = devres_open_group(dev, NULL, GFP_KERNEL);
+	if (!group)
+		return ERR_PTR(-ENOMEM);
+
+	region = devm_kzalloc(dev, sizeof(*region), GFP_KERNEL);
+	if (!region) {
+		err = -ENOMEM;
+		goto err_release;
+	}
+
+	init_rwsem(&region->gate);
+	region->drm = drm;
+	region->dpagemap = dpagemap;
+	region->pgmap.owner = owner;
+
+	err = devm_add_action(dev, drm_pagemap_region_flush, NULL);
+	if (err)
+		goto err_release;
+
+	err = drm_pagemap_region_map(region, dev, size);
+	if (err)
+		goto err_release;
+
+	snprintf(file, sizeof(file), "pagemap-%s", name);
+	region->debugfs = debugfs_create_file(file, 0444, drm->debugfs_root,
+					      region, &drm_pagemap_region_fops);
+	dpagemap->region = region;
+	err = devm_add_action_or_reset(dev, drm_pagemap_region_fini, region);
+	if (err)
+		goto err_release;
+
+	devres_close_group(dev, group);
+	return region;
+
+err_release:
+	devres_release_group(dev, group);
+	return ERR_PTR(err);
+}
+EXPORT_SYMBOL_GPL(devm_drm_pagemap_region_add);

@@ -1,0 +1,305 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+
+#include <linux/atomic.h>
+#include <linux/export.h>
+#include <linux/init.h>
+#include <linux/mm.h>
+#include <linux/module.h>
+#include <linux/slab.h>
+#include <linux/wait_bit.h>
+#include <linux/workqueue.h>
+
+#include <kunit/static_stub.h>
+#include <kunit/visibility.h>
+
+#include <drm/drm_pagemap.h>
+
+#include "drm_pagemap_internal.h"
+#include "drm_pagemap_trace.h"
+
+/*
+ * What of DRM pagemap needs no device pages: the life cycle of an allocation,
+ * and arithmetic.  It also builds where there is no ZONE_DEVICE, for its tests.
+ */
+
+static LLIST_HEAD(drm_pagemap_releases);
+static struct workqueue_struct *drm_pagemap_release_wq;
+/* Allocations that are known to be detached, but not in the list yet. */
+static atomic_t drm_pagemap_detaching;
+
+static void drm_pagemap_release_func(struct work_struct *work)
+{
+	struct llist_node *list = llist_del_all(&drm_pagemap_releases);
+	struct drm_pagemap_zdd *zdd, *next;
+
+	list = llist_reverse_order(list);
+	llist_for_each_entry_safe(zdd, next, list, release) {
+		struct drm_pagemap_devmem *devmem = zdd->devmem;
+
+		kfree(zdd);
+		trace_drm_pagemap_release(devmem);
+		devmem->ops->devmem_release(devmem);
+	}
+}
+
+static DECLARE_WORK(drm_pagemap_release_work, drm_pagemap_release_func);
+
+/**
+ * drm_pagemap_release_flush() - Wait for the deferred releases
+ *
+ * On return, devmem_release() has returned for every allocation whose last
+ * device page was freed before the call.  A driver whose struct dev_pagemap is
+ * not a region of devm_drm_pagemap_region_add() calls it after
+ * memunmap_pages(), before the memory of the allocations and the driver's code
+ * go away.
+ *
+ * Context: Process context, may sleep.  Not under a lock that a
+ * devmem_release() takes, and not from one.
+ */
+void drm_pagemap_release_flush(void)
+{
+	wait_var_event(&drm_pagemap_detaching,
+		       !atomic_read(&drm_pagemap_detaching));
+	flush_work(&drm_pagemap_release_work);
+}
+EXPORT_SYMBOL_GPL(drm_pagemap_release_flush);
+
+/**
+ * drm_pagemap_inject() - Let tests fail a step
+ * @step: The step.
+ * @n: How many things the step asks for.
+ *
+ * Context: Any that @step runs in.
+ * Return: How many things the step may have: @n, unless a KUnit case says
+ * otherwise.
+ */
+unsigned long drm_pagemap_inject(enum drm_pagemap_step step, unsigned long n)
+{
+	KUNIT_STATIC_STUB_REDIRECT(drm_pagemap_inject, step, n);
+
+	return n;
+}
+EXPORT_SYMBOL_IF_KUNIT(drm_pagemap_inject);
+
+/**
+ * drm_pagemap_zdd_create() - Make the shared data of an allocation's pages
+ * @devmem: The allocation.
+ * @owner: Owner cookie of the device-private pages.
+ *
+ * Context: Process context, may sleep.
+ * Return: The data with one reference, or NULL without memory.
+ */
+struct drm_pagemap_zdd *
+drm_pagemap_zdd_create(struct drm_pagemap_devmem *devmem, void *owner)
+{
+	struct drm_pagemap_zdd *zdd;
+
+	if (!drm_pagemap_inject(DRM_PAGEMAP_STEP_ZDD, 1))
+		return NULL;
+
+	zdd = kzalloc(sizeof(*zdd), GFP_KERNEL);
+	if (!zdd)
+		return NULL;
+
+	kref_init(&zdd->refcount);
+	zdd->devmem = devmem;
+	zdd->owner = owner;
+
+	return zdd;
+}
+EXPORT_SYMBOL_IF_KUNIT(drm_pagemap_zdd_create);
+
+/**
+ * drm_pagemap_zdd_get_many() - Take references for several pages at once
+ * @zdd: The data; the caller holds a reference.
+ * @n: How many.
+ *
+ * Context: Any.
+ */
+void drm_pagemap_zdd_get_many(struct drm_pagemap_zdd *zdd, unsigned int n)
+{
+	if (n)
+		refcount_add(n, &zdd->refcount.refcount);
+}
+EXPORT_SYMBOL_IF_KUNIT(drm_pagemap_zdd_get_many);
+
+static void drm_pagemap_zdd_detach(struct kref *ref)
+{
+	struct drm_pagemap_zdd *zdd = container_of(ref, struct drm_pagemap_zdd,
+						   refcount);
+	struct drm_pagemap_devmem *devmem = zdd->devmem;
+
+	if (devmem->ops->devmem_release) {
+		/*
+		 * The reference that is to be released keeps @devmem alive, so
+		 * it is completed first.  Those who then wait for the release
+		 * must not find that there is none.
+		 */
+		atomic_inc(&drm_pagemap_detaching);
+		complete_all(&devmem->detached);
+		if (llist_add(&zdd->release, &drm_pagemap_releases))
+			queue_work(drm_pagemap_release_wq,
+				   &drm_pagemap_release_work);
+		if (atomic_dec_and_test(&drm_pagemap_detaching))
+			wake_up_var(&drm_pagemap_detaching);
+		return;
+	}
+
+	kfree(zdd);
+	/* A waiter may free @devmem at once: no access after this. */
+	complete_all(&devmem->detached);
+}
+
+/**
+ * drm_pagemap_zdd_put() - Drop a reference
+ * @zdd: The data.
+ *
+ * The last one completes &drm_pagemap_devmem.detached and leaves the call of
+ * devmem_release() to a work item: pages are freed under page table locks.
+ *
+ * Context: Any, also with interrupts off or spinlocks held.
+ */
+void drm_pagemap_zdd_put(struct drm_pagemap_zdd *zdd)
+{
+	kref_put(&zdd->refcount, drm_pagemap_zdd_detach);
+}
+EXPORT_SYMBOL_IF_KUNIT(drm_pagemap_zdd_put);
+
+/**
+ * drm_pagemap_zdd_disarm() - Free the data without releasing the allocation
+ * @zdd: The data; the caller holds a reference.
+ *
+ * For a migration that failed, whose caller keeps the allocation.
+ *
+ * Context: Any.
+ * Return: True if the caller's reference was the only one, and @zdd is gone.
+ */
+bool drm_pagemap_zdd_disarm(struct drm_pagemap_zdd *zdd)
+{
+	if (!refcount_dec_if_one(&zdd->refcount.refcount))
+		return false;
+
+	kfree(zdd);
+	return true;
+}
+EXPORT_SYMBOL_IF_KUNIT(drm_pagemap_zdd_disarm);
+
+/**
+ * drm_pagemap_run_length() - Length of the physically contiguous run
+ * @pfns: Page frame numbers.
+ * @npages: Number of entries in @pfns, at least 1.
+ * @max: Longest run to return, at least 1.
+ *
+ * Context: Any.
+ * Return: How many of the first entries are consecutive.
+ */
+unsigned long drm_pagemap_run_length(const unsigned long *pfns,
+				     unsigned long npages, unsigned long max)
+{
+	unsigned long i;
+
+	npages = min(npages, max);
+	for (i = 1; i < npages; i++)
+		if (pfns[i] != pfns[0] + i)
+			break;
+
+	return i;
+}
+EXPORT_SYMBOL_IF_KUNIT(drm_pagemap_run_length);
+
+/**
+ * drm_pagemap_fault_window() - What a CPU fault brings back
+ * @addr: The faulting address, page aligned or not.
+ * @index: Index, in pages, of the faulting page in the migrated range.
+ * @npages: Number of pages of the migrated range.
+ * @window: Size of a window in bytes, 0 for the whole range.
+ * @vm_start: Start of the VMA.
+ * @vm_end: End of the VMA, exclusive.
+ *
+ * The range is cut into windows from its start on, wherever in the address
+ * space it is now; the one with the faulting page is brought back as far as it
+ * is inside the VMA.  A page that is not part of the range is brought back
+ * alone.
+ *
+ * Context: Any.
+ * Return: The window, which always contains the faulting page.
+ */
+struct drm_pagemap_window
+drm_pagemap_fault_window(unsigned long addr, unsigned long index,
+			 unsigned long npages, unsigned long window,
+			 unsigned long vm_start, unsigned long vm_end)
+{
+	unsigned long page = addr & PAGE_MASK;
+	unsigned long before, after, first, size;
+
+	if (index >= npages)
+		return (struct drm_pagemap_window) { page, page + PAGE_SIZE };
+
+	size = window >> PAGE_SHIFT;
+	if (offset_in_page(window))
+		size++;
+	if (!size || size > npages)
+		size = npages;
+
+	first = rounddown(index, size);
+	before = min(index - first, (page - vm_start) >> PAGE_SHIFT);
+	after = min(min(size, npages - first) - (index - first),
+		    (vm_end - page) >> PAGE_SHIFT);
+
+	return (struct drm_pagemap_window) {
+		.start = page - (before << PAGE_SHIFT),
+		.end = page + (after << PAGE_SHIFT),
+	};
+}
+EXPORT_SYMBOL_IF_KUNIT(drm_pagemap_fault_window);
+
+/**
+ * drm_pagemap_devmem_init() - Initialize an allocation
+ * @devmem_allocation: The allocation, embedded in the driver's object.
+ * @dev: The device that copies.
+ * @mm: The address space it is made for, see &drm_pagemap_devmem.mm.
+ * @ops: The driver's operations.
+ * @dpagemap: The memory it is part of.
+ * @size: Size in bytes, a multiple of PAGE_SIZE.
+ *
+ * Every member is set, so the allocation need not be zeroed.  An allocation
+ * that was migrated to successfully must be initialized again before it is
+ * used for another migration.
+ *
+ * Context: Any.
+ */
+void drm_pagemap_devmem_init(struct drm_pagemap_devmem *devmem_allocation,
+			     struct device *dev, struct mm_struct *mm,
+			     const struct drm_pagemap_devmem_ops *ops,
+			     struct drm_pagemap *dpagemap, size_t size)
+{
+	*devmem_allocation = (struct drm_pagemap_devmem) {
+		.dev = dev,
+		.mm = mm,
+		.ops = ops,
+		.dpagemap = dpagemap,
+		.size = size,
+	};
+	init_completion(&devmem_allocation->detached);
+}
+EXPORT_SYMBOL_GPL(drm_pagemap_devmem_init);
+
+static int __init drm_pagemap_init(void)
+{
+	/* Memory is reclaimed by what the releases give back. */
+	drm_pagemap_release_wq = alloc_workqueue("drm_pagemap",
+						 WQ_MEM_RECLAIM | WQ_UNBOUND,
+						 0);
+	return drm_pagemap_release_wq ? 0 : -ENOMEM;
+}
+subsys_initcall(drm_pagemap_init);
+
+static void __exit drm_pagemap_exit(void)
+{
+	drm_pagemap_release_flush();
+	destroy_workqueue(drm_pagemap_release_wq);
+}
+module_exit(drm_pagemap_exit);
+
+MODULE_DESCRIPTION("DRM pagemap helpers");
+MODULE_LICENSE("Dual MIT/GPL");

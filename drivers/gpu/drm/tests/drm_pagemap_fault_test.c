@@ -1,0 +1,568 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+/*
+ * Tests of DRM pagemap: CPU faults on pages in device memory.
+ */
+
+#include "drm_pagemap_mock.h"
+
+#include <linux/delay.h>
+#include <linux/jiffies.h>
+#include <linux/mm.h>
+#include <linux/mman.h>
+#include <linux/prandom.h>
+#include <linux/sched.h>
+#include <linux/uaccess.h>
+
+#define SEED		PAGEMAP_MOCK_SEED
+#define NTHREADS	6
+
+/* Long enough to tell sleeping from not, short enough to run often. */
+#define TIMESLICE_MS	300
+/* A case fails rather than wait for the end of it. */
+#define FOREVER_MS	(1000 * 1000)
+
+static u64 first_word(unsigned long addr)
+{
+	return pagemap_mock_word(addr, SEED);
+}
+
+/* Reads the first word of a page.  Returns 0, -EFAULT or -EILSEQ. */
+static int read_word(unsigned long addr)
+{
+	u64 word;
+
+	if (get_user(word, (u64 __user *)addr))
+		return -EFAULT;
+
+	return word == first_word(addr) ? 0 : -EILSEQ;
+}
+
+static int read_word_thread(void *arg)
+{
+	return read_word((unsigned long)arg);
+}
+
+/* All of the range to the device, with a fault window and a timeslice. */
+static struct pagemap_mock_bo *to_dev(struct kunit *test, unsigned long addr,
+				      unsigned long npages,
+				      unsigned long fault_window,
+				      unsigned long timeslice_ms)
+{
+	struct pagemap_mock_dev *mdev = pagemap_mock_dev0(test);
+	struct pagemap_mock_bo *bo = pagemap_mock_bo(mdev, npages, 0);
+	int err;
+
+	bo->devmem.fault_window = fault_window;
+	err = pagemap_mock_migrate(bo, addr, npages, timeslice_ms);
+	if (err)
+		pagemap_mock_bo_put(bo);
+	KUNIT_ASSERT_EQ(test, err, 0);
+
+	return bo;
+}
+
+struct window_param {
+	unsigned long npages;
+	unsigned long window;	/* in bytes */
+	unsigned long page;	/* that faults */
+	unsigned long first;	/* of those that come back */
+	unsigned long end;
+};
+
+static const struct window_param window_params[] = {
+	{ 32, PAGE_SIZE, 0, 0, 1 },
+	{ 32, PAGE_SIZE, 17, 17, 18 },
+	{ 32, PAGE_SIZE, 31, 31, 32 },
+	{ 32, 1, 5, 5, 6 },
+	{ 32, 4 * PAGE_SIZE, 0, 0, 4 },
+	{ 32, 4 * PAGE_SIZE, 7, 4, 8 },
+	{ 32, 4 * PAGE_SIZE, 31, 28, 32 },
+	{ 32, 4 * PAGE_SIZE + 1, 7, 5, 10 },
+	{ 32, 5 * PAGE_SIZE, 14, 10, 15 },
+	{ 32, 5 * PAGE_SIZE, 31, 30, 32 },
+	{ 33, 16 * PAGE_SIZE, 32, 32, 33 },
+	{ 33, 16 * PAGE_SIZE, 31, 16, 32 },
+	{ 32, 0, 9, 0, 32 },
+	{ 37, 0, 36, 0, 37 },
+	{ 37, 38 * PAGE_SIZE, 3, 0, 37 },
+	{ 37, ~0UL, 3, 0, 37 },
+	{ 1, 0, 0, 0, 1 },
+	{ 1, 2 * PAGE_SIZE, 0, 0, 1 },
+};
+
+static void window_desc(const struct window_param *p, char *desc)
+{
+	snprintf(desc, KUNIT_PARAM_DESC_SIZE, "page %lu of %lu, window %lu",
+		 p->page, p->npages, p->window);
+}
+
+KUNIT_ARRAY_PARAM(window, window_params, window_desc);
+
+/*
+ * Succeeds if a fault brings back exactly the window around it, whatever the
+ * size of window and allocation, inside a VMA that is larger.
+ */
+static void window_around_the_fault(struct kunit *test)
+{
+	const struct window_param *p = test->param_value;
+	struct pagemap_mock_dev *mdev = pagemap_mock_dev0(test);
+	unsigned long vma = pagemap_mock_map_filled(test, p->npages + 6);
+	unsigned long addr = vma + 3 * PAGE_SIZE;
+	unsigned long n = p->end - p->first;
+	struct pagemap_mock_bo *bo;
+
+	bo = to_dev(test, addr, p->npages, p->window, 0);
+	KUNIT_EXPECT_EQ(test, read_word(addr + p->page * PAGE_SIZE), 0);
+
+	KUNIT_EXPECT_EQ(test, pagemap_mock_elsewhere(test, addr + p->first * PAGE_SIZE, n,
+						     PAGEMAP_MOCK_RAM), 0);
+	KUNIT_EXPECT_EQ(test, pagemap_mock_count(test, addr, p->npages,
+						 PAGEMAP_MOCK_DEV0), p->npages - n);
+	KUNIT_EXPECT_EQ(test, pagemap_mock_counter(mdev, DRM_PAGEMAP_PAGES_FAULTED), n);
+	KUNIT_EXPECT_EQ(test, pagemap_mock_counter(mdev, DRM_PAGEMAP_CPU_FAULTS), 1);
+
+	KUNIT_EXPECT_EQ(test, pagemap_mock_read(vma, p->npages + 6, SEED), 0);
+	pagemap_mock_expect_released(test, bo);
+}
+
+/* Succeeds if reading it all takes one fault, and one copy, for each window. */
+static void one_fault_per_window(struct kunit *test)
+{
+	static const unsigned long windows[] = { 1, 2, 3, 7, 16, 64 };
+	struct pagemap_mock_dev *mdev = pagemap_mock_dev0(test);
+	unsigned long i, faults, want, addr = pagemap_mock_map_filled(test, 64);
+
+	for (i = 0; i < ARRAY_SIZE(windows); i++) {
+		to_dev(test, addr, 64, windows[i] * PAGE_SIZE, 0);
+		faults = pagemap_mock_counter(mdev, DRM_PAGEMAP_CPU_FAULTS);
+		pagemap_mock_arm(mdev, PAGEMAP_MOCK_TO_RAM);
+		want = DIV_ROUND_UP(64, windows[i]);
+
+		KUNIT_EXPECT_EQ(test, pagemap_mock_read(addr, 64, SEED), 0);
+		KUNIT_EXPECT_EQ(test, pagemap_mock_counter(mdev, DRM_PAGEMAP_CPU_FAULTS) -
+				      faults, want);
+		KUNIT_EXPECT_EQ(test, atomic_read(&mdev->hook[PAGEMAP_MOCK_TO_RAM].calls),
+				want);
+	}
+}
+
+/*
+ * Succeeds if a window that the edges of the VMA cut through brings back what is
+ * inside, and nothing of what is behind a hole in the address space.
+ */
+static void window_at_the_edge_of_the_vma(struct kunit *test)
+{
+	struct pagemap_mock_dev *mdev = pagemap_mock_dev0(test);
+	unsigned long addr = pagemap_mock_map_filled(test, 32);
+	struct pagemap_mock_bo *bo = to_dev(test, addr, 32, 8 * PAGE_SIZE, 0);
+
+	/* Left: 6..10, 20..29 */
+	KUNIT_ASSERT_EQ(test, vm_munmap(addr, 6 * PAGE_SIZE), 0);
+	KUNIT_ASSERT_EQ(test, vm_munmap(addr + 11 * PAGE_SIZE, 9 * PAGE_SIZE), 0);
+	KUNIT_ASSERT_EQ(test, vm_munmap(addr + 30 * PAGE_SIZE, 2 * PAGE_SIZE), 0);
+	pagemap_mock_expect_resident(test, mdev, 15);
+
+	KUNIT_EXPECT_EQ(test, read_word(addr + 7 * PAGE_SIZE), 0);
+	pagemap_mock_expect_resident(test, mdev, 13);
+	KUNIT_EXPECT_EQ(test, read_word(addr + 8 * PAGE_SIZE), 0);
+	pagemap_mock_expect_resident(test, mdev, 10);
+	KUNIT_EXPECT_EQ(test, read_word(addr + 20 * PAGE_SIZE), 0);
+	pagemap_mock_expect_resident(test, mdev, 6);
+	KUNIT_EXPECT_EQ(test, read_word(addr + 29 * PAGE_SIZE), 0);
+	pagemap_mock_expect_resident(test, mdev, 0);
+	pagemap_mock_expect_released(test, bo);
+
+	KUNIT_EXPECT_EQ(test, pagemap_mock_read(addr + 6 * PAGE_SIZE, 5, SEED), 0);
+	KUNIT_EXPECT_EQ(test, pagemap_mock_read(addr + 20 * PAGE_SIZE, 10, SEED), 0);
+}
+
+/* Timeslice */
+
+static unsigned long task_faults(void)
+{
+	return current->min_flt + current->maj_flt;
+}
+
+/*
+ * Succeeds if a fault within the timeslice sleeps until its end, once, instead
+ * of faulting again and again; and one after it does not.
+ */
+static void timeslice_sleeps(struct kunit *test)
+{
+	struct pagemap_mock_dev *mdev = pagemap_mock_dev0(test);
+	unsigned long addr = pagemap_mock_map_filled(test, 16);
+	unsigned long faults, start = jiffies;
+	struct pagemap_mock_bo *bo;
+	u64 expires;
+
+	bo = to_dev(test, addr, 16, PAGE_SIZE, TIMESLICE_MS);
+	expires = bo->devmem.timeslice_expiration;
+	KUNIT_EXPECT_GE(test, expires,
+			get_jiffies_64() - (jiffies - start) +
+			msecs_to_jiffies(TIMESLICE_MS));
+
+	faults = task_faults();
+	KUNIT_EXPECT_EQ(test, read_word(addr), 0);
+	KUNIT_EXPECT_GE(test, get_jiffies_64(), expires);
+	KUNIT_EXPECT_LE(test, task_faults() - faults, 2);
+	KUNIT_EXPECT_EQ(test, pagemap_mock_counter(mdev, DRM_PAGEMAP_TIMESLICE_SLEEPS), 1);
+	KUNIT_EXPECT_EQ(test, pagemap_mock_counter(mdev, DRM_PAGEMAP_CPU_FAULTS), 1);
+
+	KUNIT_EXPECT_EQ(test, pagemap_mock_read(addr, 16, SEED), 0);
+	KUNIT_EXPECT_EQ(test, pagemap_mock_counter(mdev, DRM_PAGEMAP_TIMESLICE_SLEEPS), 1);
+}
+
+/* Succeeds if nothing sleeps without a timeslice. */
+static void no_timeslice_no_sleep(struct kunit *test)
+{
+	struct pagemap_mock_dev *mdev = pagemap_mock_dev0(test);
+	unsigned long addr = pagemap_mock_map_filled(test, 16);
+	struct pagemap_mock_bo *bo = to_dev(test, addr, 16, 0, 0);
+
+	KUNIT_EXPECT_EQ(test, bo->devmem.timeslice_expiration, 0);
+	KUNIT_EXPECT_EQ(test, pagemap_mock_read(addr, 16, SEED), 0);
+	KUNIT_EXPECT_EQ(test, pagemap_mock_counter(mdev, DRM_PAGEMAP_TIMESLICE_SLEEPS), 0);
+}
+
+struct threads_param {
+	const char *name;
+	unsigned long stride;
+	unsigned long fault_window;
+};
+
+static const struct threads_param threads_params[] = {
+	{ "the same page", 0, PAGE_SIZE },
+	{ "the same page, whole window", 0, 0 },
+	{ "different pages", PAGE_SIZE, PAGE_SIZE },
+	{ "different pages, whole window", PAGE_SIZE, 0 },
+};
+
+static void threads_desc(const struct threads_param *p, char *desc)
+{
+	strscpy(desc, p->name, KUNIT_PARAM_DESC_SIZE);
+}
+
+KUNIT_ARRAY_PARAM(threads, threads_params, threads_desc);
+
+/*
+ * Succeeds if many threads that fault within the timeslice, on one page or on
+ * several, all sleep until its end, once each, and all get the data.
+ */
+static void timeslice_many_threads(struct kunit *test)
+{
+	const struct threads_param *p = test->param_value;
+	struct pagemap_mock_dev *mdev = pagemap_mock_dev0(test);
+	unsigned long addr = pagemap_mock_map_filled(test, NTHREADS);
+	struct pagemap_mock_thread *thread[NTHREADS];
+	struct pagemap_mock_bo *bo;
+	unsigned int i;
+	u64 expires;
+
+	bo = to_dev(test, addr, NTHREADS, p->fault_window, 2 * TIMESLICE_MS);
+	expires = bo->devmem.timeslice_expiration;
+	for (i = 0; i < NTHREADS; i++)
+		thread[i] = pagemap_mock_thread(test, read_word_thread,
+						(void *)(addr + i * p->stride));
+
+	msleep(TIMESLICE_MS / 2);
+	if (time_before64(get_jiffies_64(), expires))
+		pagemap_mock_expect_resident(test, mdev, NTHREADS);
+	for (i = 0; i < NTHREADS; i++)
+		KUNIT_EXPECT_EQ(test, pagemap_mock_join(test, thread[i]), 0);
+
+	KUNIT_EXPECT_GE(test, get_jiffies_64(), expires);
+	KUNIT_EXPECT_GT(test, pagemap_mock_counter(mdev, DRM_PAGEMAP_TIMESLICE_SLEEPS), 0);
+	KUNIT_EXPECT_LE(test, pagemap_mock_counter(mdev, DRM_PAGEMAP_TIMESLICE_SLEEPS),
+			NTHREADS);
+	KUNIT_EXPECT_EQ(test, pagemap_mock_read(addr, NTHREADS, SEED), 0);
+	KUNIT_EXPECT_EQ(test, pagemap_mock_counter(mdev, DRM_PAGEMAP_PAGES_FAULTED),
+			NTHREADS);
+}
+
+/* Waits until a number of faults sleep for a timeslice. */
+static bool wait_asleep(struct kunit *test, unsigned int n)
+{
+	struct pagemap_mock_dev *mdev = pagemap_mock_dev0(test);
+	unsigned long deadline = jiffies + PAGEMAP_MOCK_PATIENCE * HZ;
+
+	while (pagemap_mock_counter(mdev, DRM_PAGEMAP_TIMESLICE_SLEEPS) < n &&
+	       time_before(jiffies, deadline))
+		msleep(20);
+	KUNIT_EXPECT_EQ(test, pagemap_mock_counter(mdev, DRM_PAGEMAP_TIMESLICE_SLEEPS), n);
+
+	return time_before(jiffies, deadline);
+}
+
+/*
+ * Succeeds if eviction does not wait for a timeslice, and those who sleep for it
+ * go on at once.
+ */
+static void eviction_ends_the_timeslice(struct kunit *test)
+{
+	unsigned long addr = pagemap_mock_map_filled(test, 16);
+	struct pagemap_mock_thread *thread[NTHREADS];
+	struct pagemap_mock_bo *bo = to_dev(test, addr, 16, 0, FOREVER_MS);
+	unsigned int i;
+
+	for (i = 0; i < NTHREADS; i++)
+		thread[i] = pagemap_mock_thread(test, read_word_thread,
+						(void *)(addr + i / 2 * PAGE_SIZE));
+	wait_asleep(test, NTHREADS);
+
+	KUNIT_EXPECT_EQ(test, pagemap_mock_evict(bo), 0);
+	for (i = 0; i < NTHREADS; i++)
+		KUNIT_EXPECT_EQ(test, pagemap_mock_join(test, thread[i]), 0);
+	pagemap_mock_expect_released(test, bo);
+	KUNIT_EXPECT_EQ(test, pagemap_mock_read(addr, 16, SEED), 0);
+}
+
+/* Succeeds if those who sleep for a timeslice go on when the device goes away. */
+static void unplug_ends_the_timeslice(struct kunit *test)
+{
+	struct pagemap_mock_dev *mdev = pagemap_mock_dev0(test);
+	unsigned long addr = pagemap_mock_map_filled(test, 16);
+	struct pagemap_mock_bo *bo = to_dev(test, addr, 16, 0, FOREVER_MS);
+	struct pagemap_mock_thread *thread;
+
+	thread = pagemap_mock_thread(test, read_word_thread, (void *)addr);
+	wait_asleep(test, 1);
+	drm_pagemap_region_unplug(mdev->region);
+	KUNIT_EXPECT_EQ(test, pagemap_mock_join(test, thread), 0);
+	pagemap_mock_expect_released(test, bo);
+	KUNIT_EXPECT_EQ(test, pagemap_mock_read(addr, 16, SEED), 0);
+}
+
+/*
+ * Succeeds if a fault in one allocation brings back only its pages, although its
+ * window covers pages of another one whose timeslice is not over.
+ */
+static void timeslice_of_another_allocation(struct kunit *test)
+{
+	struct pagemap_mock_dev *mdev = pagemap_mock_dev0(test);
+	unsigned long addr = pagemap_mock_map_filled(test, 16);
+	struct drm_pagemap_migrate mig;
+	struct pagemap_mock_bo *bo;
+
+	bo = to_dev(test, addr + 6 * PAGE_SIZE, 4, 0, FOREVER_MS);
+	KUNIT_ASSERT_EQ(test, pagemap_mock_migrate_missing(mdev, addr, 16, &mig), 0);
+	KUNIT_EXPECT_EQ(test, mig.moved, 12);
+
+	KUNIT_EXPECT_EQ(test, read_word(addr), 0);
+	KUNIT_EXPECT_EQ(test, pagemap_mock_elsewhere(test, addr + 6 * PAGE_SIZE, 4,
+						     PAGEMAP_MOCK_DEV0), 0);
+	pagemap_mock_expect_resident(test, mdev, 4);
+	KUNIT_EXPECT_EQ(test, pagemap_mock_counter(mdev, DRM_PAGEMAP_TIMESLICE_SLEEPS), 0);
+
+	KUNIT_EXPECT_EQ(test, pagemap_mock_evict(bo), 0);
+	KUNIT_EXPECT_EQ(test, pagemap_mock_read(addr, 16, SEED), 0);
+}
+
+/*
+ * Succeeds if the memory can be unmapped, and its allocation go, while a fault
+ * sleeps for the timeslice: the access then fails as any to unmapped memory.
+ */
+static void unmapped_during_the_timeslice(struct kunit *test)
+{
+	unsigned long addr = pagemap_mock_map_filled(test, 16);
+	struct pagemap_mock_bo *bo = to_dev(test, addr, 16, 0, 4 * TIMESLICE_MS);
+	struct pagemap_mock_thread *thread;
+
+	thread = pagemap_mock_thread(test, read_word_thread, (void *)addr);
+	wait_asleep(test, 1);
+	KUNIT_EXPECT_EQ(test, vm_munmap(addr, 16 * PAGE_SIZE), 0);
+	pagemap_mock_expect_released(test, bo);
+	KUNIT_EXPECT_EQ(test, pagemap_mock_join(test, thread), -EFAULT);
+}
+
+/*
+ * Succeeds if a fault whose caller does not allow to drop the mmap lock is
+ * served at once, since it could only spin otherwise.
+ */
+static void fault_without_retry_does_not_sleep(struct kunit *test)
+{
+	struct pagemap_mock_dev *mdev = pagemap_mock_dev0(test);
+	unsigned long addr = pagemap_mock_map_filled(test, 4);
+
+	to_dev(test, addr, 4, PAGE_SIZE, FOREVER_MS);
+	mmap_read_lock(current->mm);
+	KUNIT_EXPECT_EQ(test, fixup_user_fault(current->mm, addr, 0, NULL), 0);
+	mmap_read_unlock(current->mm);
+
+	KUNIT_EXPECT_EQ(test, pagemap_mock_counter(mdev, DRM_PAGEMAP_TIMESLICE_SLEEPS), 0);
+	KUNIT_EXPECT_EQ(test, pagemap_mock_count(test, addr, 4, PAGEMAP_MOCK_RAM), 1);
+	KUNIT_EXPECT_EQ(test, read_word(addr), 0);
+	KUNIT_EXPECT_EQ(test, vm_munmap(addr, 4 * PAGE_SIZE), 0);
+}
+
+/* Succeeds if pinning a page for another device brings it back first. */
+static void pinning_brings_back(struct kunit *test)
+{
+	struct pagemap_mock_dev *mdev = pagemap_mock_dev0(test);
+	unsigned long addr = pagemap_mock_map_filled(test, 4);
+	struct page *page;
+
+	to_dev(test, addr, 4, PAGE_SIZE, TIMESLICE_MS);
+	KUNIT_ASSERT_EQ(test, pagemap_mock_pin(addr + PAGE_SIZE, &page), 1);
+	KUNIT_EXPECT_FALSE(test, is_device_private_page(page));
+	unpin_user_page(page);
+	pagemap_mock_expect_resident(test, mdev, 3);
+	KUNIT_EXPECT_EQ(test, pagemap_mock_counter(mdev, DRM_PAGEMAP_TIMESLICE_SLEEPS), 1);
+	KUNIT_EXPECT_EQ(test, pagemap_mock_read(addr, 4, SEED), 0);
+}
+
+/* Threads */
+
+/*
+ * Succeeds if threads that fault one page while it is being copied wait for that
+ * copy, instead of making it fail and copying again.
+ */
+static void faults_of_a_page_being_copied(struct kunit *test)
+{
+	struct pagemap_mock_dev *mdev = pagemap_mock_dev0(test);
+	unsigned long addr = pagemap_mock_map_filled(test, 2);
+	struct pagemap_mock_thread *thread[NTHREADS];
+	struct pagemap_mock_hook *hook;
+	unsigned int i;
+
+	to_dev(test, addr, 2, 0, 0);
+	hook = pagemap_mock_block(mdev, PAGEMAP_MOCK_TO_RAM, 1);
+	thread[0] = pagemap_mock_thread(test, read_word_thread, (void *)addr);
+	KUNIT_EXPECT_TRUE(test, pagemap_mock_wait(test, &hook->entered));
+	for (i = 1; i < NTHREADS; i++)
+		thread[i] = pagemap_mock_thread(test, read_word_thread,
+						(void *)(addr + i % 2 * PAGE_SIZE));
+	msleep(TIMESLICE_MS);
+	complete_all(&hook->resume);
+
+	for (i = 0; i < NTHREADS; i++)
+		KUNIT_EXPECT_EQ(test, pagemap_mock_join(test, thread[i]), 0);
+	KUNIT_EXPECT_EQ(test, atomic_read(&hook->calls), 1);
+	KUNIT_EXPECT_EQ(test, pagemap_mock_read(addr, 2, SEED), 0);
+}
+
+/*
+ * Succeeds if threads that reach one page at the same time cause few copies of
+ * it, round after round: their references must not stop each other.
+ */
+static void many_faults_of_one_page(struct kunit *test)
+{
+	struct pagemap_mock_dev *mdev = pagemap_mock_dev0(test);
+	unsigned long addr = pagemap_mock_map_filled(test, 1);
+	struct pagemap_mock_thread *thread[NTHREADS];
+	unsigned int i, round;
+
+	for (round = 0; round < 20; round++) {
+		to_dev(test, addr, 1, 0, 20);
+		pagemap_mock_arm(mdev, PAGEMAP_MOCK_TO_RAM)->delay_ms = 5;
+		for (i = 0; i < NTHREADS; i++)
+			thread[i] = pagemap_mock_thread(test, read_word_thread,
+							(void *)addr);
+		for (i = 0; i < NTHREADS; i++)
+			KUNIT_EXPECT_EQ(test, pagemap_mock_join(test, thread[i]), 0);
+		KUNIT_EXPECT_LE(test, atomic_read(&mdev->hook[PAGEMAP_MOCK_TO_RAM].calls),
+				2);
+	}
+}
+
+struct reader {
+	unsigned long addr;
+	unsigned long npages;
+	u32 seed;
+	bool stop;
+	atomic_t reads;
+};
+
+static int reader_thread(void *arg)
+{
+	struct reader *reader = arg;
+	struct rnd_state rnd;
+	unsigned long page;
+	int err = 0;
+
+	prandom_seed_state(&rnd, reader->seed + atomic_inc_return(&reader->reads));
+	while (!READ_ONCE(reader->stop) && !err) {
+		page = prandom_u32_state(&rnd) % reader->npages;
+		err = read_word(reader->addr + page * PAGE_SIZE);
+		atomic_inc(&reader->reads);
+		cond_resched();
+	}
+
+	return err;
+}
+
+static const unsigned long stress_windows[] = { 0, PAGE_SIZE, 5 * PAGE_SIZE };
+
+static void stress_desc(const unsigned long *window, char *desc)
+{
+	snprintf(desc, KUNIT_PARAM_DESC_SIZE, "window %lu", *window);
+}
+
+KUNIT_ARRAY_PARAM(stress, stress_windows, stress_desc);
+
+/*
+ * Succeeds if threads that read random pages always see the data while the pages
+ * go to the device again and again.
+ */
+static void random_faults_against_migration(struct kunit *test)
+{
+	const unsigned long *window = test->param_value;
+	struct pagemap_mock_dev *mdev = pagemap_mock_dev0(test);
+	struct pagemap_mock_thread *thread[NTHREADS];
+	struct reader *reader;
+	struct drm_pagemap_migrate mig;
+	unsigned long moved = 0;
+	unsigned int i, round;
+
+	reader = kunit_kzalloc(test, sizeof(*reader), GFP_KERNEL);
+	KUNIT_ASSERT_NOT_NULL(test, reader);
+	reader->npages = 64;
+	reader->seed = pagemap_mock_seed(test);
+	reader->addr = pagemap_mock_map_filled(test, reader->npages);
+	mdev->fault_window = *window;
+	for (i = 0; i < NTHREADS; i++)
+		thread[i] = pagemap_mock_thread(test, reader_thread, reader);
+
+	for (round = 0; round < 150; round++) {
+		KUNIT_EXPECT_EQ(test, pagemap_mock_migrate_missing(mdev, reader->addr,
+								   reader->npages,
+								   &mig), 0);
+		moved += mig.moved;
+		usleep_range(500, 1500);
+	}
+	WRITE_ONCE(reader->stop, true);
+	for (i = 0; i < NTHREADS; i++)
+		KUNIT_EXPECT_EQ(test, pagemap_mock_join(test, thread[i]), 0);
+
+	KUNIT_EXPECT_GT(test, moved, reader->npages);
+	KUNIT_EXPECT_GT(test, atomic_read(&reader->reads), 2 * NTHREADS);
+	KUNIT_EXPECT_EQ(test, pagemap_mock_read(reader->addr, reader->npages, SEED), 0);
+}
+
+static struct kunit_case drm_pagemap_fault_cases[] = {
+	KUNIT_CASE_PARAM(window_around_the_fault, window_gen_params),
+	KUNIT_CASE(one_fault_per_window),
+	KUNIT_CASE(window_at_the_edge_of_the_vma),
+	KUNIT_CASE(timeslice_sleeps),
+	KUNIT_CASE(no_timeslice_no_sleep),
+	KUNIT_CASE_PARAM(timeslice_many_threads, threads_gen_params),
+	KUNIT_CASE(eviction_ends_the_timeslice),
+	KUNIT_CASE(unplug_ends_the_timeslice),
+	KUNIT_CASE(timeslice_of_another_allocation),
+	KUNIT_CASE(unmapped_during_the_timeslice),
+	KUNIT_CASE(fault_without_retry_does_not_sleep),
+	KUNIT_CASE(pinning_brings_back),
+	KUNIT_CASE(faults_of_a_page_being_copied),
+	KUNIT_CASE_SLOW(many_faults_of_one_page),
+	KUNIT_CASE_PARAM_ATTR(random_faults_against_migration, stress_gen_params,
+			      { .speed = KUNIT_SPEED_SLOW }),
+	{}
+};
+
+static struct kunit_suite drm_pagemap_fault_suite = {
+	.name = "drm_pagemap_fault",
+	.init = pagemap_mock_init,
+	.exit = pagemap_mock_exit,
+	.test_cases = drm_pagemap_fault_cases,
+};
+
+kunit_test_suite(drm_pagemap_fault_suite);

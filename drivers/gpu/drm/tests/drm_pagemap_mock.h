@@ -1,0 +1,311 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR MIT */
+#ifndef DRM_PAGEMAP_MOCK_H_
+#define DRM_PAGEMAP_MOCK_H_
+
+#include <drm/drm_pagemap.h>
+
+#include <kunit/test.h>
+
+#include <linux/atomic.h>
+#include <linux/completion.h>
+#include <linux/kref.h>
+#include <linux/list.h>
+#include <linux/mutex.h>
+#include <linux/spinlock.h>
+#include <linux/types.h>
+
+struct device_driver;
+struct drm_device;
+struct mm_struct;
+struct pagemap_mock;
+
+/*
+ * A software device for the tests of DRM pagemap: real device-private pages
+ * whose contents live in ordinary memory, 1:1.
+ *
+ * Every suite uses pagemap_mock_init() and pagemap_mock_exit() as its init and
+ * exit; test->priv is the struct pagemap_mock.  The exit checks that nothing
+ * leaked: no page of the pool in use, every allocation released exactly once,
+ * free device memory untouched, no peer mapping and no bounce buffer left.
+ */
+
+/* Pages of device memory of each mock device. */
+#define PAGEMAP_MOCK_POOL_SIZE	(16UL << 20)
+
+/* What free and fresh device memory is filled with. */
+#define PAGEMAP_MOCK_POISON	0xd5
+
+/* Protocol of the addresses that the mock's device_map() gives out. */
+#define PAGEMAP_MOCK_PROTO	(DRM_INTERCONNECT_DRIVER + 3)
+
+/* Seconds after which a wait of the mock fails the case. */
+#define PAGEMAP_MOCK_PATIENCE	60
+
+#define PAGEMAP_MOCK_MAX_DEVS	2
+
+/* The seed of the contents that pagemap_mock_map_filled() writes. */
+#define PAGEMAP_MOCK_SEED	0x5eed
+
+enum pagemap_mock_op {
+	PAGEMAP_MOCK_POPULATE,
+	PAGEMAP_MOCK_TO_DEVMEM,
+	PAGEMAP_MOCK_TO_RAM,
+	PAGEMAP_MOCK_NUM_OPS,
+};
+
+/**
+ * struct pagemap_mock_hook - what a case lets one operation of a device do
+ * @calls: How often it was called.
+ * @pages: How many pages it was called for, skipped ones not counted.
+ * @fail_call: Fail the call of this number, counted from 1 when armed; 0: none.
+ * @fail_calls: How many calls from @fail_call on fail, at least 1.
+ * @fail_page: Number of pages that the failing call handles before it fails.
+ * @error: What it then returns, negative.
+ * @delay_ms: How long each call sleeps first.
+ * @block_call: Let the call of this number block until @resume; 0: none.
+ * @entered: Completed by the call that blocks.
+ * @resume: Completed by the case; completed by pagemap_mock_exit() in any case.
+ */
+struct pagemap_mock_hook {
+	atomic_t calls;
+	atomic_t pages;
+	int fail_call;
+	int fail_calls;
+	unsigned long fail_page;
+	int error;
+	unsigned int delay_ms;
+	int block_call;
+	struct completion entered;
+	struct completion resume;
+};
+
+/**
+ * struct pagemap_mock_dev - a device with a pool of memory
+ * @dpagemap: What is under test.
+ * @mock: The fixture.
+ * @dev: The struct device, with a 64-bit DMA mask.
+ * @drm: The DRM device of @dev.
+ * @region: The pool's pages.  NULL once the device is gone.
+ * @vram: The contents of the pool.
+ * @npages: Pages in the pool.
+ * @lock: Protects @used, @bo_of and @next.
+ * @used: One bit per page of the pool that an allocation has.
+ * @bo_of: The allocation that has a page of the pool.
+ * @next: Where a scattered allocation looks next.
+ * @hook: Per operation.
+ * @zero_sources: Pages copied to the device whose source was all zeroes.
+ * @skipped: Pages that had no source address, %DRM_PAGEMAP_DEVMEM_CLEARED.
+ * @count_zeroes: Whether to count @zero_sources, which takes time.
+ * @maps: Calls of device_map() that succeeded.
+ * @unmaps: Calls of device_unmap().
+ * @unreachable: Whether device_map() fails for other devices.
+ * @alloc_asked: Pages that the last pagemap_mock_alloc() was asked for.
+ * @alloc_calls: How often pagemap_mock_alloc() was called.
+ * @fault_window: &drm_pagemap_devmem.fault_window of what it makes.
+ * @alloc_error: What pagemap_mock_alloc() returns instead of an allocation.
+ * @populate_calls: Calls of &drm_pagemap_ops.populate_mm.
+ */
+struct pagemap_mock_dev {
+	struct drm_pagemap dpagemap;
+	struct pagemap_mock *mock;
+	struct device *dev;
+	struct drm_device *drm;
+	struct drm_pagemap_region *region;
+	void *vram;
+	unsigned long npages;
+	spinlock_t lock;	/* see above */
+	unsigned long *used;
+	struct pagemap_mock_bo **bo_of;
+	unsigned long next;
+	struct pagemap_mock_hook hook[PAGEMAP_MOCK_NUM_OPS];
+	atomic_t zero_sources;
+	atomic_t skipped;
+	bool count_zeroes;
+	atomic_t maps;
+	atomic_t unmaps;
+	bool unreachable;
+	unsigned long alloc_asked;
+	unsigned int alloc_calls;
+	unsigned long fault_window;
+	int alloc_error;
+	unsigned int populate_calls;
+};
+
+/* Pages of the allocation are deliberately not contiguous. */
+#define PAGEMAP_MOCK_SCATTER	BIT(0)
+/* The allocation comes zeroed, %DRM_PAGEMAP_DEVMEM_CLEARED. */
+#define PAGEMAP_MOCK_CLEARED	BIT(1)
+
+/**
+ * struct pagemap_mock_bo - an allocation of device memory
+ * @devmem: What is under test.
+ * @mdev: The device.
+ * @kref: References; the pages of the pool go back with the last one.
+ * @npages: Number of pages.
+ * @releases: How often devmem_release() was called.
+ * @freed: The last reference is gone.
+ * @link: In &pagemap_mock.bos.  The memory of this struct stays until the end
+ *        of the case, so that a second release is seen.
+ * @idx: Indices of the pages in the pool.
+ */
+struct pagemap_mock_bo {
+	struct drm_pagemap_devmem devmem;
+	struct pagemap_mock_dev *mdev;
+	struct kref kref;
+	unsigned long npages;
+	atomic_t releases;
+	bool freed;
+	struct list_head link;
+	u32 idx[] __counted_by(npages);
+};
+
+/**
+ * struct pagemap_mock - the fixture of a case
+ * @test: The test.
+ * @owner: Address is the owner cookie of the devices' pages.
+ * @driver: What the devices are bound to.
+ * @ndevs: Number of devices.
+ * @dev: The devices.
+ * @bo_lock: Protects @bos.
+ * @bos: Every allocation made in the case.
+ * @threads: Every thread started in the case.  Only the test's thread uses it.
+ * @bounced: Bounce buffer slots in use when the case began.
+ * @wrong: Number of times that an operation was called against its contract.
+ */
+struct pagemap_mock {
+	struct kunit *test;
+	char owner;
+	struct device_driver *driver;
+	unsigned int ndevs;
+	struct pagemap_mock_dev dev[PAGEMAP_MOCK_MAX_DEVS];
+	struct mutex bo_lock;	/* see above */
+	struct list_head bos;
+	struct list_head threads;
+	long bounced;
+	atomic_t wrong;
+};
+
+/* What backs a page of the process, as told by hmm_range_fault(). */
+enum pagemap_mock_where {
+	PAGEMAP_MOCK_NONE,
+	PAGEMAP_MOCK_RAM,
+	PAGEMAP_MOCK_DEV0,
+	PAGEMAP_MOCK_DEV1,
+	PAGEMAP_MOCK_ZERO,	/* the zero page */
+	PAGEMAP_MOCK_UNMAPPED,	/* no VMA, or one that cannot be read */
+};
+
+/**
+ * struct pagemap_mock_thread - a thread that runs in a process's address space
+ * @link: In &pagemap_mock.threads.
+ * @mm: The address space, with a reference; NULL: the thread makes its own by
+ *      kunit_vm_mmap() and takes it along when it ends.
+ * @fn: What it runs.
+ * @arg: Argument of @fn.
+ * @ret: What @fn returned.
+ * @started: Completed before @fn is called.
+ * @done: Completed after @fn returned.
+ */
+struct pagemap_mock_thread {
+	struct list_head link;
+	struct mm_struct *mm;
+	int (*fn)(void *arg);
+	void *arg;
+	int ret;
+	struct completion started;
+	struct completion done;
+};
+
+/* Fixture.  _init() makes one device; more are added in the case. */
+int pagemap_mock_init(struct kunit *test);
+void pagemap_mock_exit(struct kunit *test);
+struct pagemap_mock_dev *pagemap_mock_add_dev(struct pagemap_mock *mock,
+					      const char *name);
+void pagemap_mock_remove_dev(struct pagemap_mock_dev *mdev);
+
+static inline struct pagemap_mock_dev *pagemap_mock_dev0(struct kunit *test)
+{
+	struct pagemap_mock *mock = test->priv;
+
+	return &mock->dev[0];
+}
+
+static inline s64 pagemap_mock_counter(struct pagemap_mock_dev *mdev,
+				       enum drm_pagemap_counter counter)
+{
+	return atomic64_read(&mdev->region->counters[counter]);
+}
+
+/* Hooks: clears the counters, then what is set comes into force. */
+struct pagemap_mock_hook *pagemap_mock_arm(struct pagemap_mock_dev *mdev,
+					   enum pagemap_mock_op op);
+void pagemap_mock_fail(struct pagemap_mock_dev *mdev, enum pagemap_mock_op op,
+		       int call, unsigned long page, int error);
+struct pagemap_mock_hook *pagemap_mock_block(struct pagemap_mock_dev *mdev,
+					     enum pagemap_mock_op op, int call);
+bool pagemap_mock_wait(struct kunit *test, struct completion *done);
+
+/* Allocations.  bo_create() is for any thread, the others for the test's own. */
+struct pagemap_mock_bo *pagemap_mock_bo_create(struct pagemap_mock_dev *mdev,
+					       unsigned long npages,
+					       unsigned int flags);
+struct pagemap_mock_bo *pagemap_mock_bo(struct pagemap_mock_dev *mdev,
+					unsigned long npages,
+					unsigned int flags);
+bool pagemap_mock_bo_get(struct pagemap_mock_bo *bo);
+void pagemap_mock_bo_put(struct pagemap_mock_bo *bo);
+struct page *pagemap_mock_bo_page(struct pagemap_mock_bo *bo, unsigned long i);
+extern const struct drm_pagemap_devmem_ops pagemap_mock_devmem_ops;
+struct drm_pagemap_devmem *pagemap_mock_alloc(struct drm_pagemap_migrate *mig,
+					      unsigned long npages);
+
+/* The entry points under test, called as a driver calls them. */
+int pagemap_mock_migrate(struct pagemap_mock_bo *bo, unsigned long addr,
+			 unsigned long npages, unsigned long timeslice_ms);
+int pagemap_mock_migrate_missing(struct pagemap_mock_dev *mdev,
+				 unsigned long addr, unsigned long npages,
+				 struct drm_pagemap_migrate *mig);
+struct pagemap_mock_bo *pagemap_mock_to_dev(struct pagemap_mock_dev *mdev,
+					    unsigned long addr,
+					    unsigned long npages,
+					    unsigned int flags);
+int pagemap_mock_evict(struct pagemap_mock_bo *bo);
+
+/* The process's memory. */
+unsigned long pagemap_mock_mmap(struct kunit *test, unsigned long npages,
+				unsigned long prot);
+unsigned long pagemap_mock_mmap_thp(struct kunit *test, unsigned long npages);
+int pagemap_mock_touch(unsigned long addr);
+u64 pagemap_mock_word(unsigned long addr, u32 seed);
+int pagemap_mock_write(unsigned long addr, unsigned long npages, u32 seed);
+int pagemap_mock_read(unsigned long addr, unsigned long npages, u32 seed);
+int pagemap_mock_read_zero(unsigned long addr, unsigned long npages);
+int pagemap_mock_where(struct pagemap_mock *mock, unsigned long addr,
+		       unsigned long npages, u8 *where);
+unsigned long pagemap_mock_count(struct kunit *test, unsigned long addr,
+				 unsigned long npages, u8 where);
+unsigned long pagemap_mock_elsewhere(struct kunit *test, unsigned long addr,
+				     unsigned long npages, u8 where);
+unsigned long pagemap_mock_in_use(struct pagemap_mock_dev *mdev);
+
+unsigned long pagemap_mock_map(struct kunit *test, unsigned long npages);
+unsigned long pagemap_mock_map_filled(struct kunit *test, unsigned long npages);
+int pagemap_mock_pin(unsigned long addr, struct page **page);
+
+/* What cases expect. */
+void pagemap_mock_expect_released(struct kunit *test, struct pagemap_mock_bo *bo);
+void pagemap_mock_expect_kept(struct kunit *test, struct pagemap_mock_bo *bo);
+void pagemap_mock_expect_resident(struct kunit *test,
+				  struct pagemap_mock_dev *mdev,
+				  unsigned long npages);
+
+/* Threads. */
+struct pagemap_mock_thread *pagemap_mock_thread(struct kunit *test,
+						int (*fn)(void *arg), void *arg);
+struct pagemap_mock_thread *pagemap_mock_process(struct kunit *test,
+						 int (*fn)(void *arg),
+						 void *arg);
+int pagemap_mock_join(struct kunit *test, struct pagemap_mock_thread *thread);
+u32 pagemap_mock_seed(struct kunit *test);
+
+#endif

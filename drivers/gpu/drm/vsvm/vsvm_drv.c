@@ -1,0 +1,302 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/**
+ * DOC: vsvm (virtual GPU with shared virtual memory)
+ *
+ * A GPU made of software, in the spirit of vkms.  Each device has a pool of
+ * device-private memory, which the CPU cannot address, and takes pages of a
+ * process into it.  Everything in between is what a driver of real hardware
+ * does with DRM pagemap.
+ *
+ * ``modprobe vsvm devices=2 vram_mb=16`` makes two platform devices, vsvm.0 and
+ * vsvm.1, each a DRM render node.  Unbinding one from the driver in sysfs is
+ * the hot-unplug of a GPU; binding it again starts over with empty memory.
+ */
+
+#include <linux/dma-mapping.h>
+#include <linux/mm.h>
+#include <linux/module.h>
+#include <linux/platform_device.h>
+#include <linux/slab.h>
+
+#include <drm/drm_debugfs.h>
+#include <drm/drm_drv.h>
+#include <drm/drm_file.h>
+#include <drm/drm_gem.h>
+#include <drm/drm_ioctl.h>
+#include <drm/drm_print.h>
+#include <uapi/drm/vsvm_drm.h>
+
+#include "vsvm_drv.h"
+
+#define DRIVER_NAME	"vsvm"
+#define DRIVER_DESC	"Virtual GPU with shared virtual memory"
+#define DRIVER_DATE	"20261121"
+#define DRIVER_MAJOR	1
+#define DRIVER_MINOR	0
+
+static unsigned int devices = 1;
+module_param(devices, uint, 0444);
+MODULE_PARM_DESC(devices, "Number of devices (1 to 16, default 1)");
+
+static unsigned int vram_mb = 64;
+module_param(vram_mb, uint, 0444);
+MODULE_PARM_DESC(vram_mb, "Memory of each device in MiB (1 to 4096, default 64)");
+
+static bool peers = true;
+module_param(peers, bool, 0644);
+MODULE_PARM_DESC(peers, "Whether devices reach each other's memory (default yes)");
+
+static struct platform_device *vsvm_pdevs[VSVM_MAX_DEVICES];
+
+/**
+ * vsvm_owner() - The owner cookie of all device pages
+ *
+ * One for all devices, since they understand each other's addresses.
+ *
+ * Return: The cookie.
+ */
+void *vsvm_owner(void)
+{
+	return vsvm_pdevs;
+}
+
+/**
+ * vsvm_peers_reachable() - Whether devices reach each other's memory
+ *
+ * Return: False if the interconnect is switched off.
+ */
+bool vsvm_peers_reachable(void)
+{
+	return READ_ONCE(peers);
+}
+
+/**
+ * vsvm_client_get() - Take a reference to a client
+ * @client: The client.
+ */
+void vsvm_client_get(struct vsvm_client *client)
+{
+	kref_get(&client->ref);
+}
+
+static void vsvm_client_release(struct kref *ref)
+{
+	struct vsvm_client *client = container_of(ref, struct vsvm_client, ref);
+
+	xa_destroy(&client->vms);
+	kfree(client);
+}
+
+/**
+ * vsvm_client_put() - Drop a reference to a client
+ * @client: The client.
+ */
+void vsvm_client_put(struct vsvm_client *client)
+{
+	kref_put(&client->ref, vsvm_client_release);
+}
+
+static int vsvm_open(struct drm_device *drm, struct drm_file *file)
+{
+	struct vsvm_client *client;
+
+	client = kzalloc(sizeof(*client), GFP_KERNEL);
+	if (!client)
+		return -ENOMEM;
+
+	kref_init(&client->ref);
+	INIT_LIST_HEAD(&client->bos);
+	xa_init_flags(&client->vms, XA_FLAGS_ALLOC1);
+	file->driver_priv = client;
+	return 0;
+}
+
+static void vsvm_postclose(struct drm_device *drm, struct drm_file *file)
+{
+	struct vsvm_client *client = file->driver_priv;
+
+	vsvm_vm_destroy_all(client);
+	vsvm_client_put(client);
+}
+
+static void vsvm_show_fdinfo(struct drm_printer *p, struct drm_file *file)
+{
+	struct vsvm_device *vdev = to_vsvm(file->minor->dev);
+	struct drm_memory_stats stats = {};
+
+	vsvm_mem_stats(vdev, file->driver_priv, &stats);
+	drm_print_memory_stats(p, &stats, DRM_GEM_OBJECT_RESIDENT, "vram");
+}
+
+static int vsvm_query_ioctl(struct drm_device *drm, void *data,
+			    struct drm_file *file)
+{
+	struct vsvm_device *vdev = to_vsvm(drm);
+	struct drm_vsvm_query *args = data;
+
+	if (args->flags)
+		return -EINVAL;
+
+	args->device = vdev->index;
+	args->vram_size = (u64)vdev->pool.size << PAGE_SHIFT;
+	args->vram_used = vsvm_mem_used(vdev);
+	args->page_size = PAGE_SIZE;
+	args->chunk_size = vsvm_mem_chunk(vdev);
+	args->max_vms = VSVM_MAX_VMS;
+	args->max_timeslice_ms = VSVM_MAX_TIMESLICE_MS;
+	return 0;
+}
+
+static const struct drm_ioctl_desc vsvm_ioctls[] = {
+	DRM_IOCTL_DEF_DRV(VSVM_QUERY, vsvm_query_ioctl, DRM_RENDER_ALLOW),
+	DRM_IOCTL_DEF_DRV(VSVM_VM_CREATE, vsvm_vm_create_ioctl, DRM_RENDER_ALLOW),
+	DRM_IOCTL_DEF_DRV(VSVM_VM_DESTROY, vsvm_vm_destroy_ioctl, DRM_RENDER_ALLOW),
+	DRM_IOCTL_DEF_DRV(VSVM_PREFETCH, vsvm_prefetch_ioctl, DRM_RENDER_ALLOW),
+	DRM_IOCTL_DEF_DRV(VSVM_RESIDENCY, vsvm_residency_ioctl, DRM_RENDER_ALLOW),
+};
+
+static const struct file_operations vsvm_fops = {
+	.owner = THIS_MODULE,
+	.open = drm_open,
+	.release = drm_release,
+	.unlocked_ioctl = drm_ioctl,
+	.compat_ioctl = drm_compat_ioctl,
+	.poll = drm_poll,
+	.read = drm_read,
+	.llseek = noop_llseek,
+	.show_fdinfo = drm_show_fdinfo,
+	.fop_flags = FOP_UNSIGNED_OFFSET,
+};
+
+static const struct drm_driver vsvm_driver = {
+	.driver_features = DRIVER_RENDER,
+	.open = vsvm_open,
+	.postclose = vsvm_postclose,
+	.show_fdinfo = vsvm_show_fdinfo,
+	.ioctls = vsvm_ioctls,
+	.num_ioctls = ARRAY_SIZE(vsvm_ioctls),
+	.fops = &vsvm_fops,
+	.name = DRIVER_NAME,
+	.desc = DRIVER_DESC,
+	.date = DRIVER_DATE,
+	.major = DRIVER_MAJOR,
+	.minor = DRIVER_MINOR,
+};
+
+static int vsvm_pool_show(struct seq_file *m, void *data)
+{
+	struct drm_debugfs_entry *entry = m->private;
+	struct drm_printer p = drm_seq_file_printer(m);
+
+	vsvm_mem_print(to_vsvm(entry->dev), &p);
+	return 0;
+}
+
+static const struct drm_debugfs_info vsvm_debugfs[] = {
+	{ "vsvm-pool", vsvm_pool_show, 0 },
+};
+
+static int vsvm_probe(struct platform_device *pdev)
+{
+	struct device *dev = &pdev->dev;
+	struct vsvm_device *vdev;
+	int ret;
+
+	if (pdev->id < 0 || pdev->id >= VSVM_MAX_DEVICES)
+		return -ENODEV;
+
+	/* No address is out of reach of software. */
+	ret = dma_coerce_mask_and_coherent(dev, DMA_BIT_MASK(64));
+	if (ret)
+		return ret;
+
+	vdev = devm_drm_dev_alloc(dev, &vsvm_driver, struct vsvm_device, drm);
+	if (IS_ERR(vdev))
+		return PTR_ERR(vdev);
+	vdev->index = pdev->id;
+	platform_set_drvdata(pdev, vdev);
+
+	ret = vsvm_mem_init(vdev, (u64)vram_mb * SZ_1M);
+	if (ret)
+		return ret;
+
+	drm_debugfs_add_files(&vdev->drm, vsvm_debugfs,
+			      ARRAY_SIZE(vsvm_debugfs));
+
+	return drm_dev_register(&vdev->drm, 0);
+}
+
+static void vsvm_remove(struct platform_device *pdev)
+{
+	struct vsvm_device *vdev = platform_get_drvdata(pdev);
+
+	/* The order matters, see "Life times". */
+	drm_dev_unplug(&vdev->drm);
+	drm_pagemap_region_unplug(vdev->dpagemap.region);
+}
+
+static struct platform_driver vsvm_platform_driver = {
+	.probe = vsvm_probe,
+	.remove = vsvm_remove,
+	.driver = {
+		.name = DRIVER_NAME,
+	},
+};
+
+static void vsvm_remove_devices(void)
+{
+	unsigned int i;
+
+	for (i = 0; i < VSVM_MAX_DEVICES; i++) {
+		platform_device_unregister(vsvm_pdevs[i]);
+		vsvm_pdevs[i] = NULL;
+	}
+}
+
+static int vsvm_add_devices(void)
+{
+	struct platform_device *pdev;
+	unsigned int i;
+
+	for (i = 0; i < devices; i++) {
+		pdev = platform_device_register_simple(DRIVER_NAME, i, NULL, 0);
+		if (IS_ERR(pdev)) {
+			vsvm_remove_devices();
+			return PTR_ERR(pdev);
+		}
+		vsvm_pdevs[i] = pdev;
+	}
+	return 0;
+}
+
+static int __init vsvm_init(void)
+{
+	int ret;
+
+	if (!devices || devices > VSVM_MAX_DEVICES ||
+	    !vram_mb || vram_mb > VSVM_MAX_VRAM_MB) {
+		pr_err("%s: devices= or vram_mb= out of range\n", DRIVER_NAME);
+		return -EINVAL;
+	}
+
+	ret = platform_driver_register(&vsvm_platform_driver);
+	if (ret)
+		return ret;
+
+	ret = vsvm_add_devices();
+	if (ret)
+		platform_driver_unregister(&vsvm_platform_driver);
+	return ret;
+}
+
+static void __exit vsvm_exit(void)
+{
+	vsvm_remove_devices();
+	platform_driver_unregister(&vsvm_platform_driver);
+}
+
+module_init(vsvm_init);
+module_exit(vsvm_exit);
+
+MODULE_DESCRIPTION(DRIVER_DESC);
+MODULE_LICENSE("GPL");

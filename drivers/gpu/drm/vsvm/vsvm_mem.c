@@ -1,0 +1,619 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Device memory: allocation, eviction and the copies in and out.
+ *
+ * The pages of the region and those of vsvm_pool.memory correspond one to one:
+ * block offsets of the allocator, in pages, are indices into both.
+ */
+
+#include <linux/dma-direct.h>
+#include <linux/io.h>
+#include <linux/kmemleak.h>
+#include <linux/log2.h>
+#include <linux/memremap.h>
+#include <linux/mm.h>
+#include <linux/sched.h>
+#include <linux/slab.h>
+#include <linux/vmalloc.h>
+
+#include <drm/drm_drv.h>
+#include <drm/drm_managed.h>
+#include <drm/drm_print.h>
+
+#include "vsvm_drv.h"
+
+/* What memory that was never written holds: not zero, so that leaks show. */
+#define VSVM_POISON	0x5a
+
+/* Evictions beyond those that an allocation needs if nobody else allocates. */
+#define VSVM_EVICT_TRIES	64
+
+/* After how many that failed, each after seconds, an allocation gives up. */
+#define VSVM_EVICT_FAILURES	3
+
+/* How often a migration is tried again because it needs a larger allocation. */
+#define VSVM_POPULATE_TRIES	8
+
+/**
+ * struct vsvm_block - a run of pages of an allocation
+ * @node: The run, in the allocator.
+ * @link: In &vsvm_bo.blocks.
+ */
+struct vsvm_block {
+	struct drm_mm_node node;
+	struct list_head link;
+};
+
+static struct vsvm_bo *to_vsvm_bo(struct drm_pagemap_devmem *devmem)
+{
+	return container_of(devmem, struct vsvm_bo, devmem);
+}
+
+static unsigned long vsvm_first_pfn(const struct vsvm_device *vdev)
+{
+	return vdev->dpagemap.region->start_pfn;
+}
+
+/* Give the memory back.  Harmless if that was done before. */
+static void vsvm_bo_free_blocks(struct vsvm_device *vdev, struct vsvm_bo *bo)
+{
+	struct vsvm_pool *pool = &vdev->pool;
+	struct vsvm_block *block, *next;
+
+	lockdep_assert_held(&pool->lock);
+
+	list_for_each_entry_safe(block, next, &bo->blocks, link) {
+		pool->free += block->node.size;
+		drm_mm_remove_node(&block->node);
+		list_del(&block->link);
+		kfree(block);
+	}
+	list_del_init(&bo->lru_link);
+	list_del_init(&bo->client_link);
+}
+
+/*
+ * Find memory for @bo, in one piece if there is such a hole, otherwise in as
+ * many as it takes.
+ */
+static int vsvm_bo_alloc_blocks(struct vsvm_device *vdev, struct vsvm_bo *bo)
+{
+	struct vsvm_pool *pool = &vdev->pool;
+	unsigned long left = bo->npages, run = left;
+	struct vsvm_block *block;
+	int ret;
+
+	lockdep_assert_held(&pool->lock);
+
+	if (left > pool->free)
+		return -ENOSPC;
+
+	while (left) {
+		block = kzalloc(sizeof(*block), GFP_KERNEL);
+		if (!block) {
+			ret = -ENOMEM;
+			goto err_free;
+		}
+
+		run = min(run, left);
+		do {
+			ret = drm_mm_insert_node(&pool->mm, &block->node, run);
+		} while (ret && (run /= 2));
+		if (ret) {
+			kfree(block);
+			goto err_free;
+		}
+
+		list_add_tail(&block->link, &bo->blocks);
+		pool->free -= run;
+		left -= run;
+	}
+
+	if (bo->client)
+		list_add_tail(&bo->client_link, &bo->client->bos);
+	return 0;
+
+err_free:
+	vsvm_bo_free_blocks(vdev, bo);
+	return ret;
+}
+
+static void vsvm_bo_release(struct kref *ref)
+{
+	struct vsvm_bo *bo = container_of(ref, struct vsvm_bo, ref);
+	struct vsvm_device *vdev = vsvm_from_dpagemap(bo->devmem.dpagemap);
+
+	mutex_lock(&vdev->pool.lock);
+	vsvm_bo_free_blocks(vdev, bo);
+	mutex_unlock(&vdev->pool.lock);
+
+	if (bo->client)
+		vsvm_client_put(bo->client);
+	kfree(bo);
+}
+
+static void vsvm_bo_put(struct vsvm_bo *bo)
+{
+	kref_put(&bo->ref, vsvm_bo_release);
+}
+
+static struct vsvm_bo *vsvm_bo_create(struct vsvm_device *vdev,
+				      struct vsvm_client *client,
+				      unsigned long npages)
+{
+	struct vsvm_bo *bo;
+
+	bo = kzalloc(sizeof(*bo), GFP_KERNEL);
+	if (!bo)
+		return NULL;
+
+	kref_init(&bo->ref);
+	INIT_LIST_HEAD(&bo->blocks);
+	INIT_LIST_HEAD(&bo->lru_link);
+	INIT_LIST_HEAD(&bo->client_link);
+	bo->npages = npages;
+	bo->devmem.dpagemap = &vdev->dpagemap;
+	bo->client = client;
+	if (client)
+		vsvm_client_get(client);
+	return bo;
+}
+
+/*
+ * Callbacks of DRM pagemap for an allocation.
+ */
+
+static void vsvm_devmem_release(struct drm_pagemap_devmem *devmem)
+{
+	vsvm_bo_put(to_vsvm_bo(devmem));
+}
+
+static int vsvm_populate_devmem_pfn(struct drm_pagemap_devmem *devmem,
+				    unsigned long npages, unsigned long *pfn)
+{
+	struct vsvm_device *vdev = vsvm_from_dpagemap(devmem->dpagemap);
+	struct vsvm_bo *bo = to_vsvm_bo(devmem);
+	struct vsvm_block *block;
+	unsigned long i = 0;
+	u64 k;
+
+	/* No lock: the blocks stay until the layer has no pages left. */
+	list_for_each_entry(block, &bo->blocks, link)
+		for (k = 0; k < block->node.size && i < npages; k++)
+			pfn[i++] = vsvm_first_pfn(vdev) + block->node.start + k;
+
+	return i < npages ? -EINVAL : 0;
+}
+
+static void *vsvm_page_memory(struct vsvm_device *vdev, struct page *page)
+{
+	unsigned long offset = page_to_pfn(page) - vsvm_first_pfn(vdev);
+
+	return vdev->pool.memory + (offset << PAGE_SHIFT);
+}
+
+/* How many pages from entry @i on are contiguous on both sides. */
+static unsigned long vsvm_copy_run(struct page **pages, dma_addr_t *dma_addr,
+				   unsigned long i, unsigned long npages)
+{
+	unsigned long pfn = page_to_pfn(pages[i]);
+	unsigned long n;
+
+	for (n = 1; i + n < npages; n++)
+		if (page_to_pfn(pages[i + n]) != pfn + n ||
+		    dma_addr[i + n] != dma_addr[i] + (n << PAGE_SHIFT))
+			break;
+	return n;
+}
+
+/*
+ * The part of the copy engine.  A DMA address of the direct mapping is turned
+ * back into memory.  With bounce buffers that memory is the bounce buffer, so
+ * DRM pagemap has to do what real hardware requires, too.
+ */
+static int vsvm_copy(struct page **pages, dma_addr_t *dma_addr,
+		     unsigned long npages, bool to_devmem)
+{
+	struct vsvm_device *vdev = vsvm_from_page(pages[0]);
+	void *vram, *ram;
+	unsigned long i, n;
+
+	for (i = 0; i < npages; i += n) {
+		n = vsvm_copy_run(pages, dma_addr, i, npages);
+		vram = vsvm_page_memory(vdev, pages[i]);
+		ram = phys_to_virt(dma_to_phys(vdev->drm.dev, dma_addr[i]));
+		if (to_devmem)
+			memcpy(vram, ram, n << PAGE_SHIFT);
+		else
+			memcpy(ram, vram, n << PAGE_SHIFT);
+	}
+	return 0;
+}
+
+static int vsvm_copy_to_devmem(struct page **pages, dma_addr_t *dma_addr,
+			       unsigned long npages)
+{
+	return vsvm_copy(pages, dma_addr, npages, true);
+}
+
+static int vsvm_copy_to_ram(struct page **pages, dma_addr_t *dma_addr,
+			    unsigned long npages)
+{
+	return vsvm_copy(pages, dma_addr, npages, false);
+}
+
+static const struct drm_pagemap_devmem_ops vsvm_devmem_ops = {
+	.devmem_release = vsvm_devmem_release,
+	.populate_devmem_pfn = vsvm_populate_devmem_pfn,
+	.copy_to_devmem = vsvm_copy_to_devmem,
+	.copy_to_ram = vsvm_copy_to_ram,
+};
+
+/*
+ * Eviction.
+ */
+
+/*
+ * Take the oldest allocation off the LRU, with a reference, so that nobody else
+ * evicts it as well.  One whose last reference is gone is passed over: its
+ * release waits for the lock.
+ */
+static struct vsvm_bo *vsvm_lru_pop(struct vsvm_pool *pool)
+{
+	struct vsvm_bo *bo;
+
+	lockdep_assert_held(&pool->lock);
+
+	list_for_each_entry(bo, &pool->lru, lru_link) {
+		if (kref_get_unless_zero(&bo->ref)) {
+			list_del_init(&bo->lru_link);
+			return bo;
+		}
+	}
+	return NULL;
+}
+
+/* Evict the oldest allocation, or give those who are about to free memory time. */
+static int vsvm_evict_oldest(struct vsvm_device *vdev)
+{
+	struct vsvm_pool *pool = &vdev->pool;
+	struct vsvm_bo *bo;
+	int ret;
+
+	mutex_lock(&pool->lock);
+	bo = vsvm_lru_pop(pool);
+	mutex_unlock(&pool->lock);
+
+	if (!bo) {
+		schedule_timeout_killable(1);
+		return 0;
+	}
+
+	ret = drm_pagemap_evict_to_ram(&bo->devmem);
+
+	mutex_lock(&pool->lock);
+	if (!ret)
+		vsvm_bo_free_blocks(vdev, bo);
+	else
+		list_add_tail(&bo->lru_link, &pool->lru);
+	mutex_unlock(&pool->lock);
+
+	vsvm_bo_put(bo);
+	return ret;
+}
+
+/*
+ * Allocate @npages, and make room for them if @evict.  Others may take what was
+ * evicted, hence the bound on the tries.  One that cannot be evicted is left
+ * alone, and may be tried again when all others are gone.
+ */
+static struct vsvm_bo *vsvm_mem_alloc(struct vsvm_device *vdev,
+				      struct vsvm_client *client,
+				      unsigned long npages, bool evict)
+{
+	unsigned long tries = evict ? npages + VSVM_EVICT_TRIES : 0;
+	unsigned int failures = 0;
+	struct vsvm_bo *bo;
+	int ret;
+
+	if (npages > vdev->pool.size)
+		return ERR_PTR(-ENOSPC);
+
+	bo = vsvm_bo_create(vdev, client, npages);
+	if (!bo)
+		return ERR_PTR(-ENOMEM);
+
+	for (;;) {
+		mutex_lock(&vdev->pool.lock);
+		ret = vsvm_bo_alloc_blocks(vdev, bo);
+		mutex_unlock(&vdev->pool.lock);
+		if (!ret)
+			return bo;
+		if (ret != -ENOSPC || !tries-- ||
+		    failures == VSVM_EVICT_FAILURES)
+			break;
+		if (fatal_signal_pending(current)) {
+			ret = -EINTR;
+			break;
+		}
+		if (vsvm_evict_oldest(vdev))
+			failures++;
+	}
+
+	vsvm_bo_put(bo);
+	return ERR_PTR(ret);
+}
+
+/*
+ * Migration to the device.
+ */
+
+/*
+ * Called with pages locked, so without eviction.  If there is no room, the
+ * caller makes some without those locks, and starts over.
+ */
+static struct drm_pagemap_devmem *
+vsvm_populate_alloc(struct drm_pagemap_migrate *mig, unsigned long npages)
+{
+	struct vsvm_device *vdev = vsvm_from_dpagemap(mig->dpagemap);
+	struct vsvm_populate *pop = container_of(mig, struct vsvm_populate, mig);
+	struct vsvm_bo *bo = pop->bo;
+
+	if (!bo || bo->npages < npages) {
+		bo = vsvm_mem_alloc(vdev, pop->client, npages, false);
+		if (IS_ERR(bo)) {
+			pop->wanted = npages;
+			return ERR_CAST(bo);
+		}
+		if (pop->bo)
+			vsvm_bo_put(pop->bo);
+		pop->bo = bo;
+	}
+
+	drm_pagemap_devmem_init(&bo->devmem, vdev->drm.dev, mig->mm,
+				&vsvm_devmem_ops, &vdev->dpagemap,
+				bo->npages << PAGE_SHIFT);
+	bo->devmem.fault_window = pop->fault_window;
+	kref_get(&bo->ref);
+	pop->lent = true;
+	return &bo->devmem;
+}
+
+static int vsvm_populate_once(struct vsvm_populate *pop)
+{
+	struct vsvm_device *vdev = vsvm_from_dpagemap(pop->mig.dpagemap);
+	int ret;
+
+	pop->mig.devmem = NULL;
+	pop->mig.alloc = vsvm_populate_alloc;
+	pop->mig.pgmap_owner = vsvm_owner();
+	pop->lent = false;
+
+	ret = drm_pagemap_migrate(&pop->mig);
+	if (ret) {
+		if (pop->lent)
+			vsvm_bo_put(pop->bo);
+		return ret;
+	}
+
+	/*
+	 * Now it can be evicted.  If its pages are gone already, it is no
+	 * eviction candidate for longer than the release takes.
+	 */
+	mutex_lock(&vdev->pool.lock);
+	if (pop->lent)
+		list_add_tail(&pop->bo->lru_link, &vdev->pool.lru);
+	mutex_unlock(&vdev->pool.lock);
+	return 0;
+}
+
+/**
+ * vsvm_mem_populate() - Migrate a range to the device
+ * @vdev: The device, inside drm_dev_enter().
+ * @pop: What to migrate: mm, range, timeslice and flags of the migration, the
+ *       client and the fault window.  The rest is zero.
+ *
+ * Makes the allocation that it takes, and evicts older ones for it.
+ *
+ * Context: The mmap lock is held for reading.  Sleeps.
+ * Return: 0, -ENOSPC if there is no room, -EINTR on a fatal signal, or what
+ * drm_pagemap_migrate() returns.
+ */
+int vsvm_mem_populate(struct vsvm_device *vdev, struct vsvm_populate *pop)
+{
+	unsigned int tries = VSVM_POPULATE_TRIES;
+	struct vsvm_bo *bo;
+	int ret;
+
+	mmap_assert_locked(pop->mig.mm);
+	pop->mig.dpagemap = &vdev->dpagemap;
+
+	while ((ret = vsvm_populate_once(pop)) == -ENOSPC && tries--) {
+		bo = vsvm_mem_alloc(vdev, pop->client, pop->wanted, true);
+		if (IS_ERR(bo)) {
+			ret = PTR_ERR(bo);
+			break;
+		}
+		if (pop->bo)
+			vsvm_bo_put(pop->bo);
+		pop->bo = bo;
+	}
+
+	if (pop->bo)
+		vsvm_bo_put(pop->bo);
+	pop->bo = NULL;
+	return ret;
+}
+
+/*
+ * Callbacks of DRM pagemap for the whole memory.
+ */
+
+static struct drm_pagemap_device_addr
+vsvm_device_map(struct drm_pagemap *dpagemap, struct device *dev,
+		struct page *page, unsigned int order,
+		enum dma_data_direction dir)
+{
+	struct vsvm_device *vdev = vsvm_from_dpagemap(dpagemap);
+	dma_addr_t addr = DMA_MAPPING_ERROR;
+	unsigned long offset;
+
+	if (dev == dpagemap->dev || vsvm_peers_reachable()) {
+		offset = page_to_pfn(page) - vsvm_first_pfn(vdev);
+		addr = (dma_addr_t)vdev->index << VSVM_INTERCONNECT_DEVICE_SHIFT |
+		       (dma_addr_t)offset << PAGE_SHIFT;
+	}
+	return drm_pagemap_device_addr_encode(addr, VSVM_INTERCONNECT_VRAM,
+					      order, dir);
+}
+
+static int vsvm_populate_mm(struct drm_pagemap *dpagemap,
+			    unsigned long start, unsigned long end,
+			    struct mm_struct *mm, unsigned long timeslice_ms)
+{
+	struct vsvm_device *vdev = vsvm_from_dpagemap(dpagemap);
+	struct vsvm_populate pop = {
+		.mig = {
+			.mm = mm,
+			.start = start,
+			.end = end,
+			.timeslice_ms = timeslice_ms,
+		},
+	};
+	int ret, idx;
+
+	if (!drm_dev_enter(&vdev->drm, &idx))
+		return -ENODEV;
+
+	ret = vsvm_mem_populate(vdev, &pop);
+	drm_dev_exit(idx);
+	return ret;
+}
+
+/* Nothing to undo after device_map, so there is no device_unmap. */
+static const struct drm_pagemap_ops vsvm_dpagemap_ops = {
+	.device_map = vsvm_device_map,
+	.populate_mm = vsvm_populate_mm,
+};
+
+/**
+ * vsvm_mem_chunk() - Size of the largest allocation for a prefetch
+ * @vdev: The device.
+ *
+ * Return: The size in bytes, a power of two that always fits in the memory.
+ */
+unsigned long vsvm_mem_chunk(struct vsvm_device *vdev)
+{
+	return min_t(unsigned long, VSVM_MAX_CHUNK,
+		     rounddown_pow_of_two(vdev->pool.size) << PAGE_SHIFT);
+}
+
+/**
+ * vsvm_mem_used() - How much memory is allocated
+ * @vdev: The device.
+ *
+ * Return: The size in bytes.
+ */
+u64 vsvm_mem_used(struct vsvm_device *vdev)
+{
+	struct vsvm_pool *pool = &vdev->pool;
+
+	guard(mutex)(&pool->lock);
+	return (u64)(pool->size - pool->free) << PAGE_SHIFT;
+}
+
+/**
+ * vsvm_mem_stats() - Memory that a client made the device allocate
+ * @vdev: The device, inside drm_dev_enter().
+ * @client: The client.
+ * @stats: Where to add the sizes.  Resident is what pages are in use of, which
+ *         is less than the whole when the CPU took some back.
+ */
+void vsvm_mem_stats(struct vsvm_device *vdev, struct vsvm_client *client,
+		    struct drm_memory_stats *stats)
+{
+	struct vsvm_block *block;
+	unsigned long pfn;
+	struct vsvm_bo *bo;
+	u64 i;
+
+	guard(mutex)(&vdev->pool.lock);
+	list_for_each_entry(bo, &client->bos, client_link) {
+		stats->private += (u64)bo->npages << PAGE_SHIFT;
+		list_for_each_entry(block, &bo->blocks, link) {
+			pfn = vsvm_first_pfn(vdev) + block->node.start;
+			for (i = 0; i < block->node.size; i++)
+				if (page_count(pfn_to_page(pfn + i)))
+					stats->resident += PAGE_SIZE;
+		}
+	}
+}
+
+/**
+ * vsvm_mem_print() - Print the state of the memory
+ * @vdev: The device.
+ * @p: Where to.
+ */
+void vsvm_mem_print(struct vsvm_device *vdev, struct drm_printer *p)
+{
+	struct vsvm_pool *pool = &vdev->pool;
+
+	guard(mutex)(&pool->lock);
+	drm_printf(p, "pages: %lu, free: %lu, evictable allocations: %zu\n",
+		   pool->size, pool->free, list_count_nodes(&pool->lru));
+	drm_mm_print(&pool->mm, p);
+}
+
+static void vsvm_pool_fini(void *data)
+{
+	struct vsvm_pool *pool = data;
+
+	drm_mm_takedown(&pool->mm);
+	vfree(pool->memory);
+	pool->memory = NULL;
+}
+
+/**
+ * vsvm_mem_init() - Set up the device's memory
+ * @vdev: The device.
+ * @size: Size of the memory in bytes, a multiple of the page size.
+ *
+ * Undone by devres.
+ *
+ * Context: In probe.
+ * Return: 0 or a negative errno.
+ */
+int vsvm_mem_init(struct vsvm_device *vdev, u64 size)
+{
+	struct device *dev = vdev->drm.dev;
+	struct vsvm_pool *pool = &vdev->pool;
+	struct drm_pagemap_region *region;
+	int ret;
+
+	ret = drmm_mutex_init(&vdev->drm, &pool->lock);
+	if (ret)
+		return ret;
+
+	pool->size = size >> PAGE_SHIFT;
+	pool->free = pool->size;
+	INIT_LIST_HEAD(&pool->lru);
+	pool->memory = vmalloc(size);
+	if (!pool->memory)
+		return -ENOMEM;
+
+	/* It holds data of processes, not pointers of the kernel. */
+	kmemleak_no_scan(pool->memory);
+	memset(pool->memory, VSVM_POISON, size);
+	drm_mm_init(&pool->mm, 0, pool->size);
+
+	/* Before the region, so that it is undone after the region is gone. */
+	ret = devm_add_action_or_reset(dev, vsvm_pool_fini, pool);
+	if (ret)
+		return ret;
+
+	vdev->dpagemap.ops = &vsvm_dpagemap_ops;
+	vdev->dpagemap.dev = dev;
+	region = devm_drm_pagemap_region_add(&vdev->drm, &vdev->dpagemap, "vram",
+					     size, vsvm_owner());
+	return PTR_ERR_OR_ZERO(region);
+}

@@ -1,0 +1,795 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * KUnit tests of the migration of device private memory.
+ *
+ * A small pool of device private pages, each with an ordinary page behind it as
+ * its memory, and the address space of the test's own thread are all it takes to
+ * exercise migrate_vma_*(), migrate_device_*() and the CPU fault on a device
+ * private page.
+ */
+#include <kunit/test.h>
+#include <linux/completion.h>
+#include <linux/delay.h>
+#include <linux/highmem.h>
+#include <linux/ioport.h>
+#include <linux/kthread.h>
+#include <linux/memremap.h>
+#include <linux/migrate.h>
+#include <linux/mm.h>
+#include <linux/mman.h>
+#include <linux/module.h>
+#include <linux/rcupdate.h>
+#include <linux/rmap.h>
+#include <linux/sizes.h>
+#include <linux/slab.h>
+#include <linux/spinlock.h>
+#include <linux/uaccess.h>
+
+#define TEST_POOL_SIZE	SZ_4M		/* a multiple of the sub-section size */
+#define TEST_POOL_PAGES	32		/* the pages of it that are used */
+#define TEST_PAGES	8		/* pages of an ordinary test buffer */
+
+/**
+ * struct test_pool - device memory
+ * @pgmap: the device private pages
+ * @region: physical address range of @pgmap
+ * @backing: the memory of each device page
+ * @lock: for @used
+ * @used: which device pages are allocated
+ * @fault: what to do about a CPU fault, NULL for migrating the page
+ * @nr_faults: CPU faults seen
+ * @fault_locked: whether the page of the last CPU fault was locked
+ * @fault_refs: references to the page of the last CPU fault
+ */
+struct test_pool {
+	struct dev_pagemap pgmap;
+	struct resource *region;
+	struct page *backing[TEST_POOL_PAGES];
+	spinlock_t lock;	/* protects @used */
+	DECLARE_BITMAP(used, TEST_POOL_PAGES);
+	vm_fault_t (*fault)(struct vm_fault *vmf);
+	atomic_t nr_faults;
+	bool fault_locked;
+	int fault_refs;
+};
+
+/* The thread of a test case is the only one that drives the pool. */
+static struct test_pool *pool;
+
+/* A buffer in the address space of the test's thread */
+struct test_buf {
+	unsigned long addr;
+	unsigned long npages;
+	struct page *dev_page[TEST_PAGES];	/* where to_device() has put it */
+};
+
+static unsigned long pool_first_pfn(void)
+{
+	return PHYS_PFN(pool->pgmap.range.start);
+}
+
+static struct page *pool_backing(struct page *page)
+{
+	return pool->backing[page_to_pfn(page) - pool_first_pfn()];
+}
+
+static struct page *pool_alloc(void)
+{
+	struct page *page;
+	unsigned long i;
+
+	spin_lock(&pool->lock);
+	i = find_first_zero_bit(pool->used, TEST_POOL_PAGES);
+	if (i < TEST_POOL_PAGES)
+		__set_bit(i, pool->used);
+	spin_unlock(&pool->lock);
+	if (i == TEST_POOL_PAGES)
+		return NULL;
+
+	page = pfn_to_page(pool_first_pfn() + i);
+	zone_device_page_init(page);
+	return page;
+}
+
+static unsigned int pool_nr_used(void)
+{
+	unsigned int n;
+
+	spin_lock(&pool->lock);
+	n = bitmap_weight(pool->used, TEST_POOL_PAGES);
+	spin_unlock(&pool->lock);
+	return n;
+}
+
+static void pool_page_free(struct page *page)
+{
+	clear_highpage(pool_backing(page));
+
+	spin_lock(&pool->lock);
+	__clear_bit(page_to_pfn(page) - pool_first_pfn(), pool->used);
+	spin_unlock(&pool->lock);
+}
+
+/* Give each source that can be migrated a page of system memory, with a copy. */
+static void copy_to_ram(unsigned long *src, unsigned long *dst,
+			unsigned long npages)
+{
+	unsigned long i;
+
+	for (i = 0; i < npages; i++) {
+		struct page *spage = migrate_pfn_to_page(src[i]);
+		struct page *dpage;
+
+		dst[i] = 0;
+		if (!spage || !(src[i] & MIGRATE_PFN_MIGRATE))
+			continue;
+		dpage = alloc_page(GFP_HIGHUSER_MOVABLE);
+		if (!dpage)
+			continue;
+		lock_page(dpage);
+		copy_highpage(dpage, pool_backing(spage));
+		dst[i] = migrate_pfn(page_to_pfn(dpage));
+	}
+}
+
+/* Migrate the page of a CPU fault; if @decline, only pretend to. */
+static vm_fault_t fault_migrate(struct vm_fault *vmf, bool decline)
+{
+	unsigned long src = 0, dst = 0;
+	struct migrate_vma args = {
+		.vma = vmf->vma,
+		.start = vmf->address,
+		.end = vmf->address + PAGE_SIZE,
+		.src = &src,
+		.dst = &dst,
+		.pgmap_owner = pool,
+		.flags = MIGRATE_VMA_SELECT_DEVICE_PRIVATE,
+		.fault_page = vmf->page,
+	};
+
+	if (migrate_vma_setup(&args))
+		return VM_FAULT_SIGBUS;
+	if (!decline)
+		copy_to_ram(&src, &dst, 1);
+	migrate_vma_pages(&args);
+	migrate_vma_finalize(&args);
+
+	return decline ? VM_FAULT_SIGBUS : 0;
+}
+
+static vm_fault_t pool_migrate_to_ram(struct vm_fault *vmf)
+{
+	pool->fault_locked = PageLocked(vmf->page);
+	pool->fault_refs = page_ref_count(vmf->page);
+	atomic_inc(&pool->nr_faults);
+
+	return pool->fault ? pool->fault(vmf) : fault_migrate(vmf, false);
+}
+
+static const struct dev_pagemap_ops pool_ops = {
+	.page_free = pool_page_free,
+	.migrate_to_ram = pool_migrate_to_ram,
+};
+
+static u64 test_pattern(unsigned long page, unsigned int i)
+{
+	return (u64)(page + 1) << 32 | i;
+}
+
+static unsigned long test_page_addr(const struct test_buf *buf, unsigned long i)
+{
+	return buf->addr + i * PAGE_SIZE;
+}
+
+/* Map a buffer and fill it with a pattern of its own for each page. */
+static void test_buf_init(struct kunit *test, struct test_buf *buf,
+			  unsigned long npages)
+{
+	u64 *data = kunit_kmalloc(test, PAGE_SIZE, GFP_KERNEL);
+	unsigned long i;
+	unsigned int j;
+
+	KUNIT_ASSERT_NOT_NULL(test, data);
+	KUNIT_ASSERT_LE(test, npages, TEST_PAGES);
+	memset(buf, 0, sizeof(*buf));
+	buf->npages = npages;
+	buf->addr = kunit_vm_mmap(test, NULL, 0, npages * PAGE_SIZE,
+				  PROT_READ | PROT_WRITE,
+				  MAP_PRIVATE | MAP_ANONYMOUS, 0);
+	KUNIT_ASSERT_NE(test, buf->addr, 0);
+	KUNIT_ASSERT_FALSE(test, IS_ERR_VALUE(buf->addr));
+
+	for (i = 0; i < npages; i++) {
+		for (j = 0; j < PAGE_SIZE / sizeof(*data); j++)
+			data[j] = test_pattern(i, j);
+		KUNIT_ASSERT_EQ(test, 0,
+				copy_to_user((void __user *)test_page_addr(buf, i),
+					     data, PAGE_SIZE));
+	}
+}
+
+static void test_buf_unmap(struct kunit *test, struct test_buf *buf)
+{
+	KUNIT_EXPECT_EQ(test, 0, vm_munmap(buf->addr, buf->npages * PAGE_SIZE));
+}
+
+/* Read a page as the process sees it. Returns whether it is as it should be. */
+static bool test_page_intact(const struct test_buf *buf, unsigned long page)
+{
+	u64 *data = kmalloc(PAGE_SIZE, GFP_KERNEL);
+	bool intact = false;
+	unsigned int j;
+
+	if (!data)
+		return false;
+	if (copy_from_user(data, (void __user *)test_page_addr(buf, page),
+			   PAGE_SIZE))
+		goto out;
+	for (j = 0; j < PAGE_SIZE / sizeof(*data); j++)
+		if (data[j] != test_pattern(page, j))
+			goto out;
+	intact = true;
+out:
+	kfree(data);
+	return intact;
+}
+
+static void test_buf_check(struct kunit *test, const struct test_buf *buf)
+{
+	unsigned long i;
+
+	for (i = 0; i < buf->npages; i++)
+		KUNIT_EXPECT_TRUE_MSG(test, test_page_intact(buf, i),
+				      "page %lu", i);
+}
+
+/* Migrate all of a buffer to the device, which has to succeed. */
+static void test_buf_to_device(struct kunit *test, struct test_buf *buf)
+{
+	unsigned long src[TEST_PAGES] = {}, dst[TEST_PAGES] = {};
+	struct migrate_vma args = {
+		.start = buf->addr,
+		.end = buf->addr + buf->npages * PAGE_SIZE,
+		.src = src,
+		.dst = dst,
+		.pgmap_owner = pool,
+		.flags = MIGRATE_VMA_SELECT_SYSTEM,
+	};
+	unsigned long i, moved = 0;
+	int ret;
+
+	mmap_read_lock(current->mm);
+	args.vma = vma_lookup(current->mm, buf->addr);
+	ret = migrate_vma_setup(&args);
+	if (ret)
+		goto out_unlock;
+	for (i = 0; i < buf->npages; i++) {
+		struct page *spage = migrate_pfn_to_page(src[i]);
+		struct page *dpage;
+
+		if (!spage || !(src[i] & MIGRATE_PFN_MIGRATE))
+			continue;
+		dpage = pool_alloc();
+		if (!dpage)
+			continue;
+		copy_highpage(pool_backing(dpage), spage);
+		dst[i] = migrate_pfn(page_to_pfn(dpage));
+		buf->dev_page[i] = dpage;
+	}
+	migrate_vma_pages(&args);
+	for (i = 0; i < buf->npages; i++)
+		if (src[i] & MIGRATE_PFN_MIGRATE)
+			moved++;
+	migrate_vma_finalize(&args);
+out_unlock:
+	mmap_read_unlock(current->mm);
+
+	KUNIT_ASSERT_EQ(test, ret, 0);
+	KUNIT_ASSERT_EQ(test, moved, buf->npages);
+}
+
+/* A device page as it has to be when nothing is going on with it */
+static void test_expect_resident(struct kunit *test, struct page *page)
+{
+	KUNIT_EXPECT_EQ(test, page_ref_count(page), 1);
+	KUNIT_EXPECT_FALSE(test, PageLocked(page));
+	KUNIT_EXPECT_TRUE(test, page_mapped(page));
+}
+
+static void migrate_round_trip(struct kunit *test)
+{
+	struct test_buf buf;
+	unsigned long i;
+
+	test_buf_init(test, &buf, TEST_PAGES);
+	test_buf_to_device(test, &buf);
+	KUNIT_EXPECT_EQ(test, pool_nr_used(), TEST_PAGES);
+	for (i = 0; i < TEST_PAGES; i++)
+		test_expect_resident(test, buf.dev_page[i]);
+	KUNIT_EXPECT_EQ(test, atomic_read(&pool->nr_faults), 0);
+
+	test_buf_check(test, &buf);
+	KUNIT_EXPECT_EQ(test, atomic_read(&pool->nr_faults), TEST_PAGES);
+	KUNIT_EXPECT_EQ(test, pool_nr_used(), 0);
+	test_buf_unmap(test, &buf);
+}
+
+static void migrate_range_evicts(struct kunit *test)
+{
+	unsigned long src[TEST_POOL_PAGES], dst[TEST_POOL_PAGES];
+	struct test_buf buf;
+	unsigned long i;
+
+	test_buf_init(test, &buf, TEST_PAGES);
+	test_buf_to_device(test, &buf);
+
+	KUNIT_EXPECT_EQ(test, 0, migrate_device_range(src, pool_first_pfn(),
+						      TEST_POOL_PAGES));
+	copy_to_ram(src, dst, TEST_POOL_PAGES);
+	migrate_device_pages(src, dst, TEST_POOL_PAGES);
+	for (i = 0; i < TEST_POOL_PAGES; i++)
+		KUNIT_EXPECT_EQ_MSG(test, i < TEST_PAGES, !!src[i],
+				    "page %lu", i);
+	migrate_device_finalize(src, dst, TEST_POOL_PAGES);
+
+	KUNIT_EXPECT_EQ(test, pool_nr_used(), 0);
+	test_buf_check(test, &buf);
+	KUNIT_EXPECT_EQ(test, atomic_read(&pool->nr_faults), 0);
+	test_buf_unmap(test, &buf);
+}
+
+static void migrate_pfns_of_a_list(struct kunit *test)
+{
+	struct page *page[6];
+	unsigned long src[ARRAY_SIZE(page)], dst[ARRAY_SIZE(page)];
+	struct test_buf buf;
+	unsigned long i;
+
+	test_buf_init(test, &buf, TEST_PAGES);
+	test_buf_to_device(test, &buf);
+
+	page[0] = buf.dev_page[5];
+	page[1] = pfn_to_page(pool_first_pfn() + TEST_POOL_PAGES - 1);
+	page[2] = buf.dev_page[2];
+	page[3] = buf.dev_page[5];
+	page[4] = buf.dev_page[7];
+	page[5] = buf.dev_page[0];
+	for (i = 0; i < ARRAY_SIZE(page); i++)
+		src[i] = page_to_pfn(page[i]);
+
+	lock_page(buf.dev_page[0]);
+	KUNIT_EXPECT_EQ(test, 0, migrate_device_pfns(src, ARRAY_SIZE(page)));
+	KUNIT_EXPECT_PTR_EQ(test, migrate_pfn_to_page(src[0]), page[0]);
+	KUNIT_EXPECT_EQ_MSG(test, src[1], 0, "a free page");
+	KUNIT_EXPECT_PTR_EQ(test, migrate_pfn_to_page(src[2]), page[2]);
+	KUNIT_EXPECT_EQ_MSG(test, src[3], 0, "the same page again");
+	KUNIT_EXPECT_PTR_EQ(test, migrate_pfn_to_page(src[4]), page[4]);
+	KUNIT_EXPECT_EQ_MSG(test, src[5], 0, "a locked page");
+
+	copy_to_ram(src, dst, ARRAY_SIZE(page));
+	migrate_device_pages(src, dst, ARRAY_SIZE(page));
+	for (i = 0; i < ARRAY_SIZE(page); i++)
+		KUNIT_EXPECT_EQ_MSG(test, !!src[i],
+				    !!(src[i] & MIGRATE_PFN_MIGRATE),
+				    "entry %lu", i);
+	migrate_device_finalize(src, dst, ARRAY_SIZE(page));
+	unlock_page(buf.dev_page[0]);
+
+	KUNIT_EXPECT_EQ(test, pool_nr_used(), TEST_PAGES - 3);
+	test_expect_resident(test, buf.dev_page[0]);
+	KUNIT_EXPECT_EQ(test, page_ref_count(buf.dev_page[2]), 0);
+	test_buf_check(test, &buf);
+	KUNIT_EXPECT_EQ(test, atomic_read(&pool->nr_faults), TEST_PAGES - 3);
+	test_buf_unmap(test, &buf);
+}
+
+static void fault_page_is_locked(struct kunit *test)
+{
+	struct test_buf buf;
+
+	test_buf_init(test, &buf, 1);
+	test_buf_to_device(test, &buf);
+	test_buf_check(test, &buf);
+	KUNIT_EXPECT_EQ(test, atomic_read(&pool->nr_faults), 1);
+	KUNIT_EXPECT_TRUE(test, pool->fault_locked);
+	KUNIT_EXPECT_EQ(test, pool->fault_refs, 2);
+	test_buf_unmap(test, &buf);
+}
+
+/* A thread that reads a word of another thread's address space */
+struct test_faulter {
+	struct mm_struct *mm;
+	unsigned long addr;
+	struct completion done;
+	u64 value;
+	int ret;
+};
+
+static int test_faulter_fn(void *data)
+{
+	struct test_faulter *faulter = data;
+
+	kthread_use_mm(faulter->mm);
+	faulter->ret = get_user(faulter->value, (u64 __user *)faulter->addr);
+	kthread_unuse_mm(faulter->mm);
+	complete(&faulter->done);
+	return 0;
+}
+
+static vm_fault_t fault_slowly(struct vm_fault *vmf)
+{
+	msleep(100);
+	return fault_migrate(vmf, false);
+}
+
+static void fault_is_served_once(struct kunit *test)
+{
+	struct test_faulter faulter[2];
+	struct task_struct *task;
+	struct test_buf buf;
+	unsigned int i;
+
+	test_buf_init(test, &buf, 1);
+	test_buf_to_device(test, &buf);
+
+	pool->fault = fault_slowly;
+	for (i = 0; i < ARRAY_SIZE(faulter); i++) {
+		faulter[i].mm = current->mm;
+		faulter[i].addr = buf.addr;
+		faulter[i].value = 0;
+		faulter[i].ret = -ENOMEM;
+		init_completion(&faulter[i].done);
+		task = kthread_run(test_faulter_fn, &faulter[i],
+				   "migrate_device_faulter");
+		if (IS_ERR(task))
+			complete(&faulter[i].done);
+	}
+	for (i = 0; i < ARRAY_SIZE(faulter); i++) {
+		wait_for_completion(&faulter[i].done);
+		KUNIT_EXPECT_EQ(test, faulter[i].ret, 0);
+		KUNIT_EXPECT_EQ(test, faulter[i].value, test_pattern(0, 0));
+	}
+
+	KUNIT_EXPECT_EQ(test, atomic_read(&pool->nr_faults), 1);
+	KUNIT_EXPECT_EQ(test, pool_nr_used(), 0);
+	test_buf_unmap(test, &buf);
+}
+
+static vm_fault_t fault_decline(struct vm_fault *vmf)
+{
+	vm_fault_t ret = fault_migrate(vmf, true);
+
+	pool->fault_locked = PageLocked(vmf->page);
+	return ret;
+}
+
+/* A page with more references than accounted for is restored by the setup. */
+static vm_fault_t fault_pinned(struct vm_fault *vmf)
+{
+	page_ref_inc(vmf->page);
+	fault_migrate(vmf, false);
+	page_ref_dec(vmf->page);
+
+	pool->fault_locked = PageLocked(vmf->page);
+	return VM_FAULT_SIGBUS;
+}
+
+static void fault_page_is_restored(struct kunit *test)
+{
+	vm_fault_t (*fault[])(struct vm_fault *vmf) = {
+		fault_decline, fault_pinned,
+	};
+	struct test_buf buf;
+	unsigned int i;
+
+	test_buf_init(test, &buf, 1);
+	test_buf_to_device(test, &buf);
+	for (i = 0; i < ARRAY_SIZE(fault); i++) {
+		pool->fault = fault[i];
+		KUNIT_EXPECT_FALSE(test, test_page_intact(&buf, 0));
+		KUNIT_EXPECT_EQ(test, atomic_read(&pool->nr_faults), i + 1);
+		KUNIT_EXPECT_TRUE(test, pool->fault_locked);
+		KUNIT_EXPECT_EQ(test, pool_nr_used(), 1);
+		test_expect_resident(test, buf.dev_page[0]);
+	}
+
+	pool->fault = NULL;
+	test_buf_check(test, &buf);
+	test_buf_unmap(test, &buf);
+}
+
+static vm_fault_t fault_release_early(struct vm_fault *vmf)
+{
+	struct page *page = vmf->page;
+	unsigned long src = page_to_pfn(page), dst = 0;
+
+	if (!fault_flag_allow_retry_first(vmf->flags) ||
+	    vmf->flags & FAULT_FLAG_RETRY_NOWAIT)
+		return VM_FAULT_SIGBUS;
+
+	vmf->page = NULL;
+	unlock_page(page);
+	put_page(page);
+	mmap_read_unlock(vmf->vma->vm_mm);
+
+	/* The fault is not in the way of an eviction now. */
+	migrate_device_pfns(&src, 1);
+	copy_to_ram(&src, &dst, 1);
+	migrate_device_pages(&src, &dst, 1);
+	migrate_device_finalize(&src, &dst, 1);
+
+	return VM_FAULT_RETRY;
+}
+
+static void fault_page_is_released_early(struct kunit *test)
+{
+	struct test_buf buf;
+
+	test_buf_init(test, &buf, 1);
+	test_buf_to_device(test, &buf);
+	pool->fault = fault_release_early;
+	test_buf_check(test, &buf);
+	KUNIT_EXPECT_EQ(test, atomic_read(&pool->nr_faults), 1);
+	KUNIT_EXPECT_EQ(test, pool_nr_used(), 0);
+	test_buf_unmap(test, &buf);
+}
+
+static void fault_page_must_be_locked(struct kunit *test)
+{
+	unsigned long src = 0, dst = 0;
+	struct migrate_vma args = {
+		.src = &src,
+		.dst = &dst,
+		.pgmap_owner = pool,
+		.flags = MIGRATE_VMA_SELECT_DEVICE_PRIVATE,
+	};
+	struct test_buf buf;
+
+	test_buf_init(test, &buf, 1);
+	test_buf_to_device(test, &buf);
+	args.start = buf.addr;
+	args.end = buf.addr + PAGE_SIZE;
+	args.fault_page = buf.dev_page[0];
+	mmap_read_lock(current->mm);
+	args.vma = vma_lookup(current->mm, buf.addr);
+	KUNIT_EXPECT_EQ(test, -EINVAL, migrate_vma_setup(&args));
+	mmap_read_unlock(current->mm);
+	test_expect_resident(test, buf.dev_page[0]);
+	test_buf_unmap(test, &buf);
+}
+
+/* The anon_vma of a page that is mapped, or about to be again */
+static struct anon_vma *test_anon_vma(struct page *page)
+{
+	return (void *)((unsigned long)page->mapping & ~PAGE_MAPPING_FLAGS);
+}
+
+static void anon_vma_is_held(struct kunit *test)
+{
+	unsigned long src, dst;
+	struct anon_vma *anon_vma;
+	struct test_buf buf;
+	struct page *page;
+	int refs;
+
+	test_buf_init(test, &buf, 2);
+	test_buf_to_device(test, &buf);
+
+	/* Migrated */
+	page = buf.dev_page[0];
+	anon_vma = test_anon_vma(page);
+	refs = atomic_read(&anon_vma->refcount);
+	migrate_device_range(&src, page_to_pfn(page), 1);
+	KUNIT_EXPECT_EQ(test, atomic_read(&anon_vma->refcount), refs + 1);
+	copy_to_ram(&src, &dst, 1);
+	migrate_device_pages(&src, &dst, 1);
+	KUNIT_EXPECT_EQ(test, atomic_read(&anon_vma->refcount), refs + 1);
+	migrate_device_finalize(&src, &dst, 1);
+	KUNIT_EXPECT_EQ(test, atomic_read(&anon_vma->refcount), refs);
+	KUNIT_EXPECT_EQ(test, pool_nr_used(), 1);
+
+	/* Not migrated after all */
+	page = buf.dev_page[1];
+	migrate_device_range(&src, page_to_pfn(page), 1);
+	KUNIT_EXPECT_EQ(test, atomic_read(&anon_vma->refcount), refs + 1);
+	dst = 0;
+	migrate_device_pages(&src, &dst, 1);
+	migrate_device_finalize(&src, &dst, 1);
+	KUNIT_EXPECT_EQ(test, atomic_read(&anon_vma->refcount), refs);
+	test_expect_resident(test, page);
+
+	/* Restored, because somebody has pinned it */
+	page_ref_inc(page);
+	migrate_device_range(&src, page_to_pfn(page), 1);
+	page_ref_dec(page);
+	KUNIT_EXPECT_EQ(test, src, 0);
+	KUNIT_EXPECT_EQ(test, atomic_read(&anon_vma->refcount), refs);
+	test_expect_resident(test, page);
+
+	test_buf_check(test, &buf);
+	test_buf_unmap(test, &buf);
+}
+
+static void evict_during_munmap(struct kunit *test)
+{
+	unsigned long src[TEST_PAGES], dst[TEST_PAGES];
+	struct test_buf buf;
+	unsigned long i;
+
+	test_buf_init(test, &buf, TEST_PAGES);
+	test_buf_to_device(test, &buf);
+	for (i = 0; i < TEST_PAGES; i++)
+		src[i] = page_to_pfn(buf.dev_page[i]);
+
+	migrate_device_pfns(src, TEST_PAGES);
+	/* One half is migrated, and the other not. */
+	copy_to_ram(src, dst, TEST_PAGES / 2);
+	memset(dst + TEST_PAGES / 2, 0, sizeof(dst) / 2);
+	migrate_device_pages(src, dst, TEST_PAGES);
+	/* The VMA was all that kept the anon_vma; let it be really freed. */
+	test_buf_unmap(test, &buf);
+	rcu_barrier();
+	migrate_device_finalize(src, dst, TEST_PAGES);
+
+	KUNIT_EXPECT_EQ(test, pool_nr_used(), 0);
+}
+
+static void evict_skips_unmapped(struct kunit *test)
+{
+	struct test_buf buf;
+	unsigned long src, dst = 0;
+	struct page *page;
+
+	test_buf_init(test, &buf, 1);
+	test_buf_to_device(test, &buf);
+	page = buf.dev_page[0];
+	get_page(page);
+	test_buf_unmap(test, &buf);
+	KUNIT_EXPECT_FALSE(test, page_mapped(page));
+
+	migrate_device_range(&src, page_to_pfn(page), 1);
+	KUNIT_EXPECT_EQ(test, src, 0);
+	KUNIT_EXPECT_FALSE(test, PageLocked(page));
+	KUNIT_EXPECT_EQ(test, page_ref_count(page), 1);
+	migrate_device_pages(&src, &dst, 1);
+	migrate_device_finalize(&src, &dst, 1);
+	put_page(page);
+}
+
+static void evict_skips_migrated(struct kunit *test)
+{
+	unsigned long src, dst, again;
+	struct test_buf buf;
+	struct page *page;
+
+	test_buf_init(test, &buf, 1);
+	test_buf_to_device(test, &buf);
+	page = buf.dev_page[0];
+
+	migrate_device_range(&src, page_to_pfn(page), 1);
+	copy_to_ram(&src, &dst, 1);
+	migrate_device_pages(&src, &dst, 1);
+	get_page(page);
+	migrate_device_finalize(&src, &dst, 1);
+
+	migrate_device_range(&again, page_to_pfn(page), 1);
+	KUNIT_EXPECT_EQ(test, again, 0);
+	copy_to_ram(&again, &dst, 1);
+	migrate_device_pages(&again, &dst, 1);
+	migrate_device_finalize(&again, &dst, 1);
+	put_page(page);
+
+	test_buf_check(test, &buf);
+	KUNIT_EXPECT_EQ(test, atomic_read(&pool->nr_faults), 0);
+	test_buf_unmap(test, &buf);
+}
+
+static int migrate_device_test_init(struct kunit *test)
+{
+	if (!pool)
+		return -ENODEV;
+
+	pool->fault = NULL;
+	atomic_set(&pool->nr_faults, 0);
+	return 0;
+}
+
+static void migrate_device_test_exit(struct kunit *test)
+{
+	KUNIT_EXPECT_EQ(test, pool_nr_used(), 0);
+}
+
+static int migrate_device_suite_init(struct kunit_suite *suite)
+{
+	int i, ret = -ENOMEM;
+	void *addr;
+
+	pool = kzalloc(sizeof(*pool), GFP_KERNEL);
+	if (!pool)
+		return -ENOMEM;
+	spin_lock_init(&pool->lock);
+	for (i = 0; i < TEST_POOL_PAGES; i++) {
+		pool->backing[i] = alloc_page(GFP_KERNEL);
+		if (!pool->backing[i])
+			goto err_backing;
+	}
+
+	pool->region = request_free_mem_region(&iomem_resource, TEST_POOL_SIZE,
+					       "migrate_device_test");
+	if (IS_ERR(pool->region)) {
+		ret = PTR_ERR(pool->region);
+		goto err_backing;
+	}
+
+	pool->pgmap.type = MEMORY_DEVICE_PRIVATE;
+	pool->pgmap.range.start = pool->region->start;
+	pool->pgmap.range.end = pool->region->start + TEST_POOL_SIZE - 1;
+	pool->pgmap.nr_range = 1;
+	pool->pgmap.ops = &pool_ops;
+	pool->pgmap.owner = pool;
+	addr = memremap_pages(&pool->pgmap, numa_node_id());
+	if (IS_ERR(addr)) {
+		ret = PTR_ERR(addr);
+		goto err_region;
+	}
+
+	return 0;
+
+err_region:
+	release_mem_region(pool->region->start, resource_size(pool->region));
+err_backing:
+	while (i-- > 0)
+		__free_page(pool->backing[i]);
+	kfree(pool);
+	pool = NULL;
+	return ret;
+}
+
+static void migrate_device_suite_exit(struct kunit_suite *suite)
+{
+	int i;
+
+	if (!pool)
+		return;
+	if (pool_nr_used()) {
+		kunit_err(suite, "device pages are in use, the pool stays\n");
+		return;
+	}
+
+	memunmap_pages(&pool->pgmap);
+	release_mem_region(pool->region->start, resource_size(pool->region));
+	for (i = 0; i < TEST_POOL_PAGES; i++)
+		__free_page(pool->backing[i]);
+	kfree(pool);
+	pool = NULL;
+}
+
+static struct kunit_case migrate_device_test_cases[] = {
+	KUNIT_CASE(migrate_round_trip),
+	KUNIT_CASE(migrate_range_evicts),
+	KUNIT_CASE(migrate_pfns_of_a_list),
+	KUNIT_CASE(fault_page_is_locked),
+	KUNIT_CASE(fault_is_served_once),
+	KUNIT_CASE(fault_page_is_restored),
+	KUNIT_CASE(fault_page_is_released_early),
+	KUNIT_CASE(fault_page_must_be_locked),
+	KUNIT_CASE(anon_vma_is_held),
+	KUNIT_CASE(evict_during_munmap),
+	KUNIT_CASE(evict_skips_unmapped),
+	KUNIT_CASE(evict_skips_migrated),
+	{}
+};
+
+static struct kunit_suite migrate_device_test_suite = {
+	.name = "migrate_device",
+	.suite_init = migrate_device_suite_init,
+	.suite_exit = migrate_device_suite_exit,
+	.init = migrate_device_test_init,
+	.exit = migrate_device_test_exit,
+	.test_cases = migrate_device_test_cases,
+};
+
+kunit_test_suite(migrate_device_test_suite);
+
+MODULE_DESCRIPTION("KUnit tests of device private memory migration");
+MODULE_LICENSE("GPL");

@@ -1,0 +1,68 @@
+# Sourced by the other scripts: paths, identity, small helpers.
+# shellcheck shell=bash disable=SC2034
+set -euo pipefail
+
+TOP=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+BUILD=$(realpath -m "${BUILD:-$TOP/build}")
+JOBS=${JOBS:-$(nproc)}
+KSRC=${KSRC:+$(realpath -m "$KSRC")}
+# shellcheck source=BASE
+. "$TOP/BASE"
+
+# Another kernel source gets its own tree and its own object folders.
+VARIANT=${KSRC:+-$(basename "$KSRC")-$(printf %s "$KSRC" | sha256sum | cut -c1-6)}
+TREE=$BUILD/linux$VARIANT
+CHECK=$BUILD/check$VARIANT
+LOGS=$BUILD/logs
+mkdir -p "$BUILD" "$LOGS"
+
+# Memory set aside for hmm-tests, which then have their coherent devices, too.
+# shellcheck disable=SC2016
+HMM_MEMORY='memmap=512M$0x60000000 test_hmm.spm_addr_dev0=0x60000000 test_hmm.spm_addr_dev1=0x70000000'
+
+# Nobody's personal git settings may change what is applied or exported.
+export GIT_CONFIG_NOSYSTEM=1 GIT_CONFIG_GLOBAL=/dev/null
+export GIT_CONFIG_COUNT=4
+export GIT_CONFIG_KEY_0=safe.directory GIT_CONFIG_VALUE_0='*'
+export GIT_CONFIG_KEY_1=gc.auto GIT_CONFIG_VALUE_1=0
+export GIT_CONFIG_KEY_2=advice.detachedHead GIT_CONFIG_VALUE_2=false
+export GIT_CONFIG_KEY_3=core.commitGraph GIT_CONFIG_VALUE_3=false
+export GIT_COMMITTER_NAME=$SERIES_NAME GIT_COMMITTER_EMAIL=$SERIES_EMAIL
+unset GIT_DIR GIT_WORK_TREE GIT_INDEX_FILE
+
+say() { printf '==> %s\n' "$*" >&2; }
+die() { printf 'error: %s\n' "$*" >&2; exit 1; }
+
+# step "text" "usual time" command...: say what is done, for how long, and how long it took.
+step() {
+	local text=$1 usual=$2 start=$SECONDS
+	shift 2
+	say "$text (usually $usual)"
+	"$@"
+	say "$text: done in $((SECONDS - start)) s"
+}
+
+# One user of a tree or an object folder at a time; the lock goes with the process.
+lock() {
+	exec {lock_fd}>"$BUILD/.lock-$1"
+	flock -n "$lock_fd" || { say "waiting for another run that uses $1"; flock "$lock_fd"; }
+}
+
+series_patches() { sed -e 's/#.*//' -e 's/[[:space:]]*$//' -e '/^$/d' "$TOP/series"; }
+
+# What the tree is made of: changes when a patch, or their order, changes.
+series_hash() {
+	(cd "$TOP" && { cat series; series_patches | sed 's|^|patches/|' | xargs -r -d '\n' cat; } | sha256sum | cut -d' ' -f1)
+}
+
+kernel_version() { make -s -C "$1" kernelversion; }
+
+# $CHECK is a second work tree of the tree's repository, for the scripts alone.
+open_check_worktree() {
+	git -C "$TREE" worktree prune
+	if [[ ! -e $CHECK/.git ]] || ! git -C "$CHECK" rev-parse -q --verify HEAD >/dev/null 2>&1; then
+		rm -rf "$CHECK"
+		git -C "$TREE" worktree add -q -f --detach "$CHECK" base
+	fi
+	git -C "$CHECK" am --abort >/dev/null 2>&1 || true
+}
