@@ -27,6 +27,8 @@ hmm-base:		## run the kernel's hmm-tests on the base and compare with the series
 	@scripts/hmm-base
 bench:			## what the layer costs per page, in instructions, against hand-written code
 	@scripts/bench
+docs:			## build the pages of Documentation/gpu with htmldocs; complaints about ours are errors
+	@scripts/docs
 coverage:		## which lines of drm_pagemap*.c the tests execute
 	@scripts/coverage
 mbox:			## one mailbox with the cover letter and the patches: build/series.mbox
@@ -40,4 +42,4 @@ clean:			## delete built kernels and logs, keep the git tree and downloads
 distclean:		## delete all of build/, also the git tree
 	@scripts/clean all
 
-.PHONY: help demo test tree export check each kernel hmm-base bench coverage mbox vanilla older clean distclean
+.PHONY: help demo test tree export check each kernel hmm-base bench docs coverage mbox vanilla older clean distclean

@@ -68,7 +68,7 @@
  * ======================== =========== ========================================
  * mmap lock                read        the VMA, while migrating to devmem and
  *                                      in CPU faults; not taken by eviction
- * &drm_pagemap_region.gate read: to    the region from being emptied while
+ * gate of the region       read: to    the region from being emptied while
  *                          devmem      pages are migrated to it
  *                          write:
  *                          unplug
@@ -1200,13 +1200,14 @@ static int drm_pagemap_migrate_gated(struct drm_pagemap_to_devmem *m)
  * reading at least, and no lock that an mmu notifier takes.
  *
  * Return: 0, or
+ *
  * * -EINVAL: the range is empty, inverted, not page aligned, larger than the
  *   allocation, goes beyond the VMA, or the VMA is special; unknown flags; the
  *   driver gave pages that are in use or not device pages.
  * * -ENOENT: no VMA at the start of the range.
  * * -EBUSY: not anonymous memory, or a page cannot move now: it is pinned, is
  *   being migrated already, is in device memory, or is part of a large folio
- *   that is mapped by page table entries.
+ *   that cannot be split, because one of its pages is pinned.
  * * -EOPNOTSUPP: the allocation lacks a callback.
  * * -ENOMEM: no memory.
  * * -EFAULT: a page cannot be mapped for DMA.
@@ -1297,6 +1298,7 @@ EXPORT_SYMBOL_GPL(drm_pagemap_migrate_to_devmem);
  *
  * Return: 0 if no page of the allocation is in use any more, so that
  * &drm_pagemap_devmem.detached is completed; otherwise
+ *
  * * -EBUSY: pages are held by somebody else, or the allocation was never
  *   migrated to.
  * * -EOPNOTSUPP: the allocation lacks a callback.
@@ -1400,6 +1402,7 @@ unsigned long drm_pagemap_region_evict(struct drm_pagemap_region *region,
  * so the caller must not hold it.
  *
  * Return: 0, or
+ *
  * * -EFAULT: the address space is on its way out.
  * * -EOPNOTSUPP: the provider cannot do it.
  * * what the callback returned, see drm_pagemap_migrate().
@@ -1437,6 +1440,7 @@ EXPORT_SYMBOL_GPL(drm_pagemap_populate_mm);
  * Context: Process context, may sleep if &drm_pagemap_ops.device_map does.
  *
  * Return: 0, or
+ *
  * * -EOPNOTSUPP: the page's memory cannot be mapped at all.
  * * -ENXIO: @dev cannot reach the page; migrate it instead.
  */

@@ -106,9 +106,14 @@ DEFINE_SHOW_ATTRIBUTE(drm_pagemap_region);
  *
  * From the call on, migrations to the region fail with -ENODEV.  Those under
  * way are waited for, then all pages of the region are moved to RAM, whoever
- * they belong to, and the releases of the allocations are waited for.  It does
- * not give up: pages that cannot be moved are tried again, with an error
+ * they belong to, and the releases that are due by then are waited for.  It
+ * does not give up: pages that cannot be moved are tried again, with an error
  * message now and then.
+ *
+ * On return no process can reach a page of the region any more.  The last steps
+ * of freeing a page may still run on another CPU, though, and the release of its
+ * allocation come after them.  Both are over when devres has removed the
+ * region: what a devmem_release() needs must stay until then.
  *
  * A driver calls it in its remove function, after drm_dev_unplug() and while its
  * copy callbacks still work.  It is called again, to no effect then, when the
@@ -216,6 +221,7 @@ static int drm_pagemap_region_map(struct drm_pagemap_region *region,
  * Context: Process context, may sleep.
  *
  * Return: The region, or an ERR_PTR() with nothing left behind:
+ *
  * * -EINVAL: bad size or owner, or @dpagemap has a region already.
  * * -ENOMEM: no memory.
  * * -ERANGE: no room in the physical address space.

@@ -11,9 +11,9 @@ extern "C" {
 /**
  * DOC: vsvm uAPI
  *
- * vsvm is a GPU made of software.  It moves anonymous memory of a process into
- * its own, device-private memory, without a change of address, and the CPU
- * faults it back.
+ * vsvm is a GPU made of software.  It works on the memory of a process under the
+ * process's own addresses: what it accesses is moved to the device's memory, or
+ * mapped where it is, and the CPU faults back what it touches.
  *
  * Rules for every structure here:
  *
@@ -28,6 +28,9 @@ extern "C" {
  * Errors common to all: -EINVAL for an argument outside its documented values,
  * -ENODEV once the device is gone, -EFAULT for a bad pointer, -ENOMEM.  A fatal
  * signal ends prefetch and residency with -EINTR.
+ *
+ * Errors of operations that the device executes are not those of an ioctl: see
+ * &struct drm_vsvm_job_status.
  */
 
 #define DRM_VSVM_QUERY		0x00
@@ -35,6 +38,9 @@ extern "C" {
 #define DRM_VSVM_VM_DESTROY	0x02
 #define DRM_VSVM_PREFETCH	0x03
 #define DRM_VSVM_RESIDENCY	0x04
+#define DRM_VSVM_ADVISE		0x05
+#define DRM_VSVM_EXEC		0x06
+#define DRM_VSVM_JOB_STATUS	0x07
 
 /**
  * struct drm_vsvm_query - properties and limits of the device
@@ -65,6 +71,27 @@ struct drm_vsvm_query {
 
 	/** @max_timeslice_ms: [out] Limit of &drm_vsvm_prefetch.timeslice_ms. */
 	__u32 max_timeslice_ms;
+
+	/** @max_ops: [out] Limit of &drm_vsvm_exec.num_ops. */
+	__u32 max_ops;
+
+	/** @max_syncs: [out] Limit of &drm_vsvm_exec.num_syncs. */
+	__u32 max_syncs;
+
+	/** @max_jobs: [out] How many unfinished jobs one VM may have. */
+	__u32 max_jobs;
+
+	/** @pad: [out] Zero. */
+	__u32 pad;
+
+	/** @gpu_faults: [out] Page faults of the device so far, of all VMs. */
+	__u64 gpu_faults;
+
+	/** @evictions: [out] Allocations evicted so far to make room. */
+	__u64 evictions;
+
+	/** @jobs: [out] Jobs finished so far, failed ones included. */
+	__u64 jobs;
 };
 
 /**
@@ -260,6 +287,267 @@ struct drm_vsvm_residency {
 	__u64 pages;
 };
 
+/**
+ * struct drm_vsvm_advise - say how the device should treat a range
+ *
+ * Applies to later page faults of the device in the range and moves nothing by
+ * itself.  It is a property of addresses, not of what is mapped there: it is
+ * kept when the memory is unmapped, and replaced by later advice.  All zeroes
+ * after @size is the default again.
+ *
+ * Errors:
+ *
+ * -EINVAL: unaligned, empty or overflowing range, or one beyond the address
+ * space; unknown @place or @flags; @timeslice_ms or @fault_window outside the
+ * limits.
+ *
+ * -ENOENT: no such VM.  -EPERM: the VM belongs to another process.
+ */
+struct drm_vsvm_advise {
+	/** @vm_id: Handle of the VM. */
+	__u32 vm_id;
+
+	/** @flags: Must be zero. */
+	__u32 flags;
+
+	/** @start: First address, a multiple of the page size. */
+	__u64 start;
+
+	/** @size: Size in bytes, a multiple of the page size, not zero. */
+	__u64 size;
+
+	/**
+	 * @place: Where the device wants memory that it faults on.
+	 *
+	 * %DRM_VSVM_PLACE_NONE, the default: what is in system memory is moved
+	 * to the device if possible; what a peer has is accessed there if the
+	 * peer can be reached, otherwise moved.
+	 *
+	 * %DRM_VSVM_PLACE_SYSTEM: nothing is moved; memory is accessed where
+	 * it is, if it can be reached.
+	 *
+	 * %DRM_VSVM_PLACE_DEVICE: moved to the device if possible, also from
+	 * the memory of a peer.
+	 */
+	__u32 place;
+
+	/** @timeslice_ms: As &drm_vsvm_prefetch.timeslice_ms. */
+	__u32 timeslice_ms;
+
+	/** @fault_window: As &drm_vsvm_prefetch.fault_window. */
+	__u64 fault_window;
+};
+
+/**
+ * enum drm_vsvm_op_code - what the device can do
+ *
+ * Words are unsigned, have 64 bits and the byte order of the CPU.  Arithmetic
+ * wraps around.
+ */
+enum drm_vsvm_op_code {
+	/**
+	 * @DRM_VSVM_OP_FILL: Write the word @value to @size bytes at @dst,
+	 * again and again.
+	 */
+	DRM_VSVM_OP_FILL = 0,
+
+	/**
+	 * @DRM_VSVM_OP_COPY: Copy @size bytes from @src to @dst.  The two must
+	 * not overlap.
+	 */
+	DRM_VSVM_OP_COPY = 1,
+
+	/**
+	 * @DRM_VSVM_OP_ADD: Add @value to the word at @dst, atomically also
+	 * with respect to CPUs and peers.  Writes the old word to @result.
+	 */
+	DRM_VSVM_OP_ADD = 2,
+
+	/**
+	 * @DRM_VSVM_OP_CAS: Write @value to the word at @dst if it is
+	 * @compare, atomically as above.  Writes the old word to @result.
+	 */
+	DRM_VSVM_OP_CAS = 3,
+
+	/**
+	 * @DRM_VSVM_OP_CHECKSUM: Compute the 64-bit FNV-1a hash, by words
+	 * instead of bytes, of @size bytes at @src and write it to @result.
+	 */
+	DRM_VSVM_OP_CHECKSUM = 4,
+
+	/**
+	 * @DRM_VSVM_OP_WALK: Follow a linked list.  @src is the address of the
+	 * first node, zero for an empty list.  The word at the start of a node
+	 * is the address of the next one, or zero.  Adds @value to the word
+	 * @offset bytes into each node.  Ends after @count nodes at the latest.
+	 * Writes two words to @result: how many nodes were visited, and the
+	 * sum of the words before @value was added.
+	 */
+	DRM_VSVM_OP_WALK = 5,
+
+	/**
+	 * @DRM_VSVM_OP_MULADD: For vectors of @size bytes: multiply each word
+	 * at @src with the word at @scalar, which is read once, and add it to
+	 * the word at @dst.  @src and @dst may be the same, but must not
+	 * overlap otherwise.
+	 */
+	DRM_VSVM_OP_MULADD = 6,
+};
+
+/**
+ * struct drm_vsvm_op - one operation
+ *
+ * Addresses are those of the process; all of them, and all sizes, are multiples
+ * of 8, except that %DRM_VSVM_OP_COPY takes any.  Fields that the operation does
+ * not have must be zero.  @result is optional: zero if it is not wanted, except
+ * for %DRM_VSVM_OP_CHECKSUM.
+ */
+struct drm_vsvm_op {
+	/** @op: One of enum drm_vsvm_op_code. */
+	__u32 op;
+
+	/** @flags: Must be zero. */
+	__u32 flags;
+
+	/** @dst: Address that is written. */
+	__u64 dst;
+
+	/** @src: Address that is read. */
+	__u64 src;
+
+	/** @scalar: Address of a word to multiply with. */
+	__u64 scalar;
+
+	/** @size: Size in bytes, not zero. */
+	__u64 size;
+
+	/** @count: Limit of nodes, not zero. */
+	__u64 count;
+
+	/** @value: Word to write or to add. */
+	__u64 value;
+
+	/** @compare: Word that is expected at @dst. */
+	__u64 compare;
+
+	/** @offset: Offset in a node in bytes. */
+	__u64 offset;
+
+	/** @result: Address the result is written to. */
+	__u64 result;
+};
+
+/**
+ * DRM_VSVM_SYNC_SIGNAL - The job signals the syncobj when it ends.
+ *
+ * Without it, the job waits for the fence in the syncobj before it starts.
+ */
+#define DRM_VSVM_SYNC_SIGNAL		(1u << 0)
+
+/**
+ * struct drm_vsvm_sync - a syncobj to wait for or to signal
+ */
+struct drm_vsvm_sync {
+	/** @handle: Handle of the syncobj. */
+	__u32 handle;
+
+	/** @flags: %DRM_VSVM_SYNC_SIGNAL or zero. */
+	__u32 flags;
+
+	/** @point: Point of a timeline syncobj, zero for a binary one. */
+	__u64 point;
+};
+
+/**
+ * struct drm_vsvm_exec - have the device execute operations
+ *
+ * Returns when the job is queued.  The jobs of one VM are executed in order, and
+ * so are the operations of a job; those of different VMs run side by side.
+ *
+ * A job ends at the first operation that fails: the rest is not executed, what
+ * was done stays done, and later jobs are not affected.  Its fences are
+ * signalled, with the error set.
+ *
+ * A fence signalled here may depend on page faults, hence on memory being
+ * available.  It is meant for programs to wait for, not for other drivers.
+ *
+ * Errors:
+ *
+ * -EINVAL: @num_ops is zero; an operation, or its fields, are not as described;
+ * an address range overflows or goes beyond the address space; unknown flags; a
+ * syncobj to wait for has no fence yet.
+ *
+ * -E2BIG: @num_ops or @num_syncs is above the limit.
+ *
+ * -ENOENT: no such VM or syncobj.  -EPERM: the VM belongs to another process.
+ *
+ * -EFAULT: @ops or @syncs cannot be read.  (Addresses in operations are not
+ * looked at before the operation is executed.)
+ *
+ * -EBUSY: the VM has &drm_vsvm_query.max_jobs unfinished jobs.
+ */
+struct drm_vsvm_exec {
+	/** @vm_id: Handle of the VM. */
+	__u32 vm_id;
+
+	/** @flags: Must be zero. */
+	__u32 flags;
+
+	/** @ops: Address of an array of struct drm_vsvm_op. */
+	__u64 ops;
+
+	/** @syncs: Address of an array of struct drm_vsvm_sync. */
+	__u64 syncs;
+
+	/** @num_ops: Entries in @ops, at least one. */
+	__u32 num_ops;
+
+	/** @num_syncs: Entries in @syncs, may be zero. */
+	__u32 num_syncs;
+
+	/**
+	 * @job: [out] Number of the job, for &drm_vsvm_job_status.  Counts up
+	 * from one in each VM.
+	 */
+	__u64 job;
+};
+
+/**
+ * struct drm_vsvm_job_status - how a job went
+ *
+ * Does not wait; see the syncobj ioctls for that.  The VM remembers the last 64
+ * jobs that failed.
+ *
+ * Errors: -EINVAL if @job was never queued or a pad is not zero; -ENOENT if
+ * there is no such VM; -EPERM if the VM belongs to another process; -EBUSY if
+ * the job has not ended yet.
+ */
+struct drm_vsvm_job_status {
+	/** @vm_id: Handle of the VM. */
+	__u32 vm_id;
+
+	/** @pad: Must be zero. */
+	__u32 pad;
+
+	/** @job: Number of the job. */
+	__u64 job;
+
+	/**
+	 * @error: [out] Zero if the job was successful, else a positive errno:
+	 * EFAULT if nothing that a device may access is mapped at @address;
+	 * EACCES if what is there must not be written, or read; ENOMEM or
+	 * ENOSPC; EBUSY if the memory kept changing; ENODEV if the device went
+	 * away; ECANCELED if the VM was destroyed.
+	 */
+	__u32 error;
+
+	/** @op: [out] Index of the operation that failed. */
+	__u32 op;
+
+	/** @address: [out] Address it failed at, or zero if at none. */
+	__u64 address;
+};
+
 #define DRM_IOCTL_VSVM_QUERY \
 	DRM_IOWR(DRM_COMMAND_BASE + DRM_VSVM_QUERY, struct drm_vsvm_query)
 #define DRM_IOCTL_VSVM_VM_CREATE \
@@ -270,6 +558,12 @@ struct drm_vsvm_residency {
 	DRM_IOWR(DRM_COMMAND_BASE + DRM_VSVM_PREFETCH, struct drm_vsvm_prefetch)
 #define DRM_IOCTL_VSVM_RESIDENCY \
 	DRM_IOW(DRM_COMMAND_BASE + DRM_VSVM_RESIDENCY, struct drm_vsvm_residency)
+#define DRM_IOCTL_VSVM_ADVISE \
+	DRM_IOW(DRM_COMMAND_BASE + DRM_VSVM_ADVISE, struct drm_vsvm_advise)
+#define DRM_IOCTL_VSVM_EXEC \
+	DRM_IOWR(DRM_COMMAND_BASE + DRM_VSVM_EXEC, struct drm_vsvm_exec)
+#define DRM_IOCTL_VSVM_JOB_STATUS \
+	DRM_IOWR(DRM_COMMAND_BASE + DRM_VSVM_JOB_STATUS, struct drm_vsvm_job_status)
 
 #if defined(__cplusplus)
 }

@@ -35,6 +35,23 @@ FIXTURE(svm)
 	uint8_t *pagemap;
 };
 
+/* Memory in one piece for the device: one allocation, if it moves at once. */
+static char *map_within_chunk(size_t size, size_t chunk)
+{
+	char *mem, *start;
+
+	mem = mmap(NULL, size + chunk, PROT_READ | PROT_WRITE,
+		   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (mem == MAP_FAILED)
+		return NULL;
+
+	start = (char *)(((uintptr_t)mem + chunk - 1) / chunk * chunk);
+	if (start > mem)
+		munmap(mem, start - mem);
+	munmap(start + size, mem + chunk - start);
+	return start;
+}
+
 FIXTURE_SETUP(svm)
 {
 	self->fd = vsvm_open(0);
@@ -45,9 +62,8 @@ FIXTURE_SETUP(svm)
 
 	self->page_size = getpagesize();
 	self->size = SIZE;
-	self->mem = mmap(NULL, self->size, PROT_READ | PROT_WRITE,
-			 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	ASSERT_NE(MAP_FAILED, self->mem);
+	self->mem = map_within_chunk(self->size, self->query.chunk_size);
+	ASSERT_NE(NULL, self->mem);
 	self->pages = calloc(self->size / self->page_size, sizeof(*self->pages));
 	self->pagemap = calloc(self->size / self->page_size, 1);
 	ASSERT_NE(NULL, self->pages);
