@@ -19,6 +19,8 @@ export:			## write patches/, series and the overlay from the branch "work" of th
 	@scripts/export
 check:			## is all in step, does each patch apply and build, do the checkers agree?
 	@scripts/check
+kcsan:			## run the test suites on a kernel with the data race detector
+	@scripts/test kcsan
 each:			## build a whole kernel of each patch, with the symbols =y, =m and =n (hours)
 	@scripts/check each
 kernel:			## build the kernel the tests use
@@ -29,7 +31,7 @@ bench:			## what the layer costs per page, in instructions, against hand-written
 	@scripts/bench
 docs:			## build the pages of Documentation/gpu with htmldocs; complaints about ours are errors
 	@scripts/docs
-coverage:		## which lines of drm_pagemap*.c the tests execute
+coverage:		## which lines of the drivers the tests execute
 	@scripts/coverage
 mbox:			## one mailbox with the cover letter and the patches: build/series.mbox
 	@scripts/mbox
@@ -42,4 +44,4 @@ clean:			## delete built kernels and logs, keep the git tree and downloads
 distclean:		## delete all of build/, also the git tree
 	@scripts/clean all
 
-.PHONY: help demo test tree export check each kernel hmm-base bench docs coverage mbox vanilla older clean distclean
+.PHONY: help demo test tree export check kcsan each kernel hmm-base bench docs coverage mbox vanilla older clean distclean
