@@ -1,6 +1,7 @@
 # The work bench of the series.  "make help" lists the targets.
 #
 #   BUILD=DIR   where everything is built (default: build)    KSRC=DIR  another linux-6.12.y source
+#   SECONDS=N SEED=N  for "make soak"
 #   JOBS=N      parallel jobs (default: all processors)       FORCE=1   let "make tree" drop commits
 
 export BUILD KSRC JOBS FORCE
@@ -13,6 +14,8 @@ demo:			## boot a kernel with the series; a process moves its memory to a device
 	@scripts/demo
 test:			## run all test suites: UML, QEMU, QEMU with a debug kernel, swiotlb=force
 	@scripts/test
+soak:			## random operations against a model on the debug kernel, for SECONDS=600, with SEED=
+	@scripts/soak $(or $(SECONDS),600) $(SEED)
 tree:			## an ordinary git tree with the series applied, one commit per patch: build/linux
 	@scripts/tree
 export:			## write patches/, series and the overlay from the branch "work" of that tree
@@ -44,4 +47,4 @@ clean:			## delete built kernels and logs, keep the git tree and downloads
 distclean:		## delete all of build/, also the git tree
 	@scripts/clean all
 
-.PHONY: help demo test tree export check kcsan each kernel hmm-base bench docs coverage mbox vanilla older clean distclean
+.PHONY: help demo test soak tree export check kcsan each kernel hmm-base bench docs coverage mbox vanilla older clean distclean
