@@ -302,7 +302,7 @@ struct drm_pagemap_devmem {
 #define DRM_PAGEMAP_MIGRATE_PARTIAL	BIT(0)
 
 /**
- * struct drm_pagemap_migrate - arguments and result of drm_pagemap_migrate()
+ * struct drm_pagemap_migration - arguments and result of drm_pagemap_migrate()
  * @dpagemap: The memory to migrate to.
  * @devmem: In: the allocation to use, or NULL to have @alloc make one.  Out: the
  *          allocation that was used, or NULL if none was needed.
@@ -322,10 +322,10 @@ struct drm_pagemap_devmem {
  * @left: Out: pages that stay elsewhere: cannot be moved now, or are in another
  *        device's memory.
  */
-struct drm_pagemap_migrate {
+struct drm_pagemap_migration {
 	struct drm_pagemap *dpagemap;
 	struct drm_pagemap_devmem *devmem;
-	struct drm_pagemap_devmem *(*alloc)(struct drm_pagemap_migrate *mig,
+	struct drm_pagemap_devmem *(*alloc)(struct drm_pagemap_migration *mig,
 					    unsigned long npages);
 	struct mm_struct *mm;
 	unsigned long start;
@@ -404,7 +404,7 @@ void drm_pagemap_devmem_init(struct drm_pagemap_devmem *devmem_allocation,
 			     struct device *dev, struct mm_struct *mm,
 			     const struct drm_pagemap_devmem_ops *ops,
 			     struct drm_pagemap *dpagemap, size_t size);
-int drm_pagemap_migrate(struct drm_pagemap_migrate *mig);
+int drm_pagemap_migrate(struct drm_pagemap_migration *mig);
 int drm_pagemap_migrate_to_devmem(struct drm_pagemap_devmem *devmem_allocation,
 				  struct mm_struct *mm,
 				  unsigned long start, unsigned long end,

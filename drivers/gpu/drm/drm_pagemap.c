@@ -450,10 +450,16 @@ static void drm_pagemap_drop_ram(struct drm_pagemap_scratch *s,
 	}
 }
 
+/*
+ * Copy pages of one allocation to RAM.  The device may have written to them, of
+ * which neither page tables nor flags tell: without being marked as dirty, what
+ * the process gave to MADV_FREE before could still be dropped.
+ */
 static int drm_pagemap_copy_group_to_ram(struct drm_pagemap_scratch *s,
 					 struct drm_pagemap_devmem *devmem,
 					 unsigned long first, unsigned long end)
 {
+	unsigned long i;
 	int err;
 
 	err = drm_pagemap_dma_map(devmem->dev, s, first, end, DMA_FROM_DEVICE,
@@ -465,6 +471,9 @@ static int drm_pagemap_copy_group_to_ram(struct drm_pagemap_scratch *s,
 				       end - first);
 	/* Before the pages are seen: bounce buffers are copied back here. */
 	drm_pagemap_dma_unmap(devmem->dev, s, first, end, DMA_FROM_DEVICE);
+
+	for (i = first; !err && i < end; i++)
+		SetPageDirty(pfn_to_page(s->ram[i]));
 
 	return err;
 }
@@ -824,19 +833,19 @@ static int drm_pagemap_evict_devmem(struct drm_pagemap_devmem *devmem,
  * Migration to device memory: check, collect, populate, copy, commit.
  */
 struct drm_pagemap_to_devmem {
-	struct drm_pagemap_migrate *mig;
+	struct drm_pagemap_migration *mig;
 	struct drm_pagemap_scratch s;
 	struct migrate_vma migrate;
 	struct drm_pagemap_zdd *zdd;
 	bool has_holes;
 };
 
-static bool drm_pagemap_is_partial(const struct drm_pagemap_migrate *mig)
+static bool drm_pagemap_is_partial(const struct drm_pagemap_migration *mig)
 {
 	return mig->flags & DRM_PAGEMAP_MIGRATE_PARTIAL;
 }
 
-static int drm_pagemap_check_devmem(const struct drm_pagemap_migrate *mig,
+static int drm_pagemap_check_devmem(const struct drm_pagemap_migration *mig,
 				    unsigned long npages)
 {
 	const struct drm_pagemap_devmem *devmem = mig->devmem;
@@ -852,7 +861,7 @@ static int drm_pagemap_check_devmem(const struct drm_pagemap_migrate *mig,
 
 static int drm_pagemap_check(struct drm_pagemap_to_devmem *m)
 {
-	const struct drm_pagemap_migrate *mig = m->mig;
+	const struct drm_pagemap_migration *mig = m->mig;
 	unsigned long npages;
 	struct vm_area_struct *vma;
 	int err;
@@ -888,7 +897,7 @@ static int drm_pagemap_check(struct drm_pagemap_to_devmem *m)
 /* Lock and unmap what is to be migrated. */
 static int drm_pagemap_collect(struct drm_pagemap_to_devmem *m)
 {
-	struct drm_pagemap_migrate *mig = m->mig;
+	struct drm_pagemap_migration *mig = m->mig;
 	int err;
 
 	m->migrate.src = m->s.src;
@@ -912,7 +921,7 @@ static int drm_pagemap_collect(struct drm_pagemap_to_devmem *m)
 
 static int drm_pagemap_get_devmem(struct drm_pagemap_to_devmem *m)
 {
-	struct drm_pagemap_migrate *mig = m->mig;
+	struct drm_pagemap_migration *mig = m->mig;
 	struct drm_pagemap_devmem *devmem;
 
 	if (mig->devmem)
@@ -1019,7 +1028,7 @@ out_unmap_zero:
 /* Take the device pages into use, and make the process use them. */
 static void drm_pagemap_commit(struct drm_pagemap_to_devmem *m)
 {
-	struct drm_pagemap_migrate *mig = m->mig;
+	struct drm_pagemap_migration *mig = m->mig;
 	struct drm_pagemap_scratch *s = &m->s;
 	unsigned long i, k = 0;
 	u64 expires = 0;
@@ -1071,7 +1080,7 @@ static int drm_pagemap_roll_back(struct drm_pagemap_to_devmem *m)
  */
 static void drm_pagemap_count_resident(struct drm_pagemap_to_devmem *m)
 {
-	struct drm_pagemap_migrate *mig = m->mig;
+	struct drm_pagemap_migration *mig = m->mig;
 	struct drm_pagemap_scratch *s = &m->s;
 	unsigned long i;
 	struct page *page;
@@ -1121,7 +1130,7 @@ out_finalize:
 
 static int drm_pagemap_migrate_checked(struct drm_pagemap_to_devmem *m)
 {
-	struct drm_pagemap_migrate *mig = m->mig;
+	struct drm_pagemap_migration *mig = m->mig;
 	int err;
 
 	err = drm_pagemap_scratch_alloc(&m->s, (mig->end - mig->start) >>
@@ -1187,14 +1196,14 @@ static int drm_pagemap_migrate_gated(struct drm_pagemap_to_devmem *m)
  *
  * The caller owns a reference to the allocation.  If 0 is returned it is taken
  * over, even if no page moved; after an error it is still the caller's.  This
- * includes an allocation that &drm_pagemap_migrate.alloc made, which is found in
- * &drm_pagemap_migrate.devmem then.
+ * includes an allocation that &drm_pagemap_migration.alloc made, which is found
+ * in &drm_pagemap_migration.devmem then.
  *
  * 0 does not promise that the pages are on the device: they may have come back
  * by the time of return.  In the rare case that a migration without
  * %DRM_PAGEMAP_MIGRATE_PARTIAL can move only some pages in the end and memory
  * is lacking to take them back, 0 is returned too, and
- * &drm_pagemap_migrate.moved is smaller than the range.
+ * &drm_pagemap_migration.moved is smaller than the range.
  *
  * Context: Process context, may sleep.  The caller holds the mmap lock, for
  * reading at least, and no lock that an mmu notifier takes.
@@ -1214,7 +1223,7 @@ static int drm_pagemap_migrate_gated(struct drm_pagemap_to_devmem *m)
  * * -ENODEV: the region was unplugged.
  * * what the driver's callbacks returned.
  */
-int drm_pagemap_migrate(struct drm_pagemap_migrate *mig)
+int drm_pagemap_migrate(struct drm_pagemap_migration *mig)
 {
 	struct drm_pagemap_to_devmem m = { .mig = mig };
 	unsigned long npages;
@@ -1265,7 +1274,7 @@ int drm_pagemap_migrate_to_devmem(struct drm_pagemap_devmem *devmem_allocation,
 				  unsigned long timeslice_ms,
 				  void *pgmap_owner)
 {
-	struct drm_pagemap_migrate mig = {
+	struct drm_pagemap_migration mig = {
 		.dpagemap = devmem_allocation->dpagemap,
 		.devmem = devmem_allocation,
 		.mm = mm,

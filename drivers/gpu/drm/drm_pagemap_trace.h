@@ -12,7 +12,7 @@
 #include <drm/drm_pagemap.h>
 
 TRACE_EVENT(drm_pagemap_migrate_begin,
-	    TP_PROTO(const struct drm_pagemap_migrate *mig),
+	    TP_PROTO(const struct drm_pagemap_migration *mig),
 	    TP_ARGS(mig),
 	    TP_STRUCT__entry(__field(unsigned long, start)
 			     __field(unsigned long, end)
@@ -27,7 +27,7 @@ TRACE_EVENT(drm_pagemap_migrate_begin,
 );
 
 TRACE_EVENT(drm_pagemap_migrate_end,
-	    TP_PROTO(const struct drm_pagemap_migrate *mig, int result),
+	    TP_PROTO(const struct drm_pagemap_migration *mig, int result),
 	    TP_ARGS(mig, result),
 	    TP_STRUCT__entry(__field(unsigned long, start)
 			     __field(unsigned long, end)

@@ -290,8 +290,9 @@ struct drm_vsvm_residency {
 /**
  * struct drm_vsvm_advise - say how the device should treat a range
  *
- * Applies to later page faults of the device in the range and moves nothing by
- * itself.  It is a property of addresses, not of what is mapped there: it is
+ * Applies to page faults of the device in the range, and moves nothing by
+ * itself.  The device forgets where the memory is, so that its next access
+ * faults.  Advice is a property of addresses, not of what is mapped there: it is
  * kept when the memory is unmapped, and replaced by later advice.  All zeroes
  * after @size is the default again.
  *
@@ -321,10 +322,12 @@ struct drm_vsvm_advise {
 	 *
 	 * %DRM_VSVM_PLACE_NONE, the default: what is in system memory is moved
 	 * to the device if possible; what a peer has is accessed there if the
-	 * peer can be reached, otherwise moved.
+	 * peer can be reached and nothing close by is in the memory of a third
+	 * device, otherwise moved.
 	 *
-	 * %DRM_VSVM_PLACE_SYSTEM: nothing is moved; memory is accessed where
-	 * it is, if it can be reached.
+	 * %DRM_VSVM_PLACE_SYSTEM: nothing is moved to the device; memory is
+	 * accessed where it is if it can be reached, as above, otherwise moved
+	 * to system memory.
 	 *
 	 * %DRM_VSVM_PLACE_DEVICE: moved to the device if possible, also from
 	 * the memory of a peer.
@@ -378,10 +381,12 @@ enum drm_vsvm_op_code {
 	/**
 	 * @DRM_VSVM_OP_WALK: Follow a linked list.  @src is the address of the
 	 * first node, zero for an empty list.  The word at the start of a node
-	 * is the address of the next one, or zero.  Adds @value to the word
-	 * @offset bytes into each node.  Ends after @count nodes at the latest.
-	 * Writes two words to @result: how many nodes were visited, and the
-	 * sum of the words before @value was added.
+	 * is the address of the next one, or zero; it is read first.  Adds
+	 * @value to the word @offset bytes into each node, or only reads that
+	 * if @value is zero.  Ends after @count nodes at the latest.  Writes two
+	 * words to @result: how many nodes were visited, and the sum of the
+	 * words before @value was added.  An address that is not a multiple of
+	 * 8 fails with EFAULT.
 	 */
 	DRM_VSVM_OP_WALK = 5,
 
@@ -464,6 +469,9 @@ struct drm_vsvm_sync {
  * Returns when the job is queued.  The jobs of one VM are executed in order, and
  * so are the operations of a job; those of different VMs run side by side.
  *
+ * @ops and @syncs are read during the call, and not needed after it.  With an
+ * error, nothing was queued and no syncobj changed.
+ *
  * A job ends at the first operation that fails: the rest is not executed, what
  * was done stays done, and later jobs are not affected.  Its fences are
  * signalled, with the error set.
@@ -534,10 +542,14 @@ struct drm_vsvm_job_status {
 
 	/**
 	 * @error: [out] Zero if the job was successful, else a positive errno:
-	 * EFAULT if nothing that a device may access is mapped at @address;
-	 * EACCES if what is there must not be written, or read; ENOMEM or
-	 * ENOSPC; EBUSY if the memory kept changing; ENODEV if the device went
-	 * away; ECANCELED if the VM was destroyed.
+	 * EFAULT if nothing that a device may access is mapped at @address, or
+	 * the process has exited; EACCES if what is there must not be written,
+	 * or read; ENOMEM or ENOSPC; EBUSY if the memory kept changing; ENODEV
+	 * if the device went away; ECANCELED if the VM was destroyed.
+	 *
+	 * Where devices need bounce buffers, they write to their own memory
+	 * only: then EACCES and ENOSPC also mean that what is at @address
+	 * cannot be moved there.
 	 */
 	__u32 error;
 

@@ -480,7 +480,7 @@ static void evict_against_faults(struct kunit *test)
 {
 	struct pagemap_mock_dev *mdev = pagemap_mock_dev0(test);
 	struct pagemap_mock_thread *thread[NTHREADS];
-	struct drm_pagemap_migrate mig;
+	struct drm_pagemap_migration mig;
 	struct pagemap_mock_bo *bo;
 	struct accesses *a;
 	unsigned int i;

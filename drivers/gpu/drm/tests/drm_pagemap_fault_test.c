@@ -340,7 +340,7 @@ static void timeslice_of_another_allocation(struct kunit *test)
 {
 	struct pagemap_mock_dev *mdev = pagemap_mock_dev0(test);
 	unsigned long addr = pagemap_mock_map_filled(test, 16);
-	struct drm_pagemap_migrate mig;
+	struct drm_pagemap_migration mig;
 	struct pagemap_mock_bo *bo;
 
 	bo = to_dev(test, addr + 6 * PAGE_SIZE, 4, 0, FOREVER_MS);
@@ -509,7 +509,7 @@ static void random_faults_against_migration(struct kunit *test)
 	struct pagemap_mock_dev *mdev = pagemap_mock_dev0(test);
 	struct pagemap_mock_thread *thread[NTHREADS];
 	struct reader *reader;
-	struct drm_pagemap_migrate mig;
+	struct drm_pagemap_migration mig;
 	unsigned long moved = 0;
 	unsigned int i, round;
 

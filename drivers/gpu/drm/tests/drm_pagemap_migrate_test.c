@@ -305,7 +305,7 @@ static void two_allocations_in_one_range(struct kunit *test)
 	struct pagemap_mock_dev *mdev = pagemap_mock_dev0(test);
 	unsigned long addr = pagemap_mock_map_filled(test, 32);
 	struct pagemap_mock_bo *inner, *side, *outer;
-	struct drm_pagemap_migrate mig;
+	struct drm_pagemap_migration mig;
 
 	inner = pagemap_mock_to_dev(mdev, addr + 5 * PAGE_SIZE, 3, 0);
 	side = pagemap_mock_to_dev(mdev, addr + 16 * PAGE_SIZE, 16, 0);
@@ -377,7 +377,7 @@ static void missing_only(struct kunit *test)
 	struct pagemap_mock_dev *mdev = pagemap_mock_dev0(test);
 	unsigned long i, npages = strlen(p->pages), resident = 0;
 	unsigned long addr = pagemap_mock_map(test, npages);
-	struct drm_pagemap_migrate mig;
+	struct drm_pagemap_migration mig;
 
 	set_up_pages(test, addr, p->pages);
 	for (i = 0; i < npages; i++)
@@ -430,7 +430,7 @@ static void pinned_page(struct kunit *test)
 	struct pagemap_mock_dev *mdev = pagemap_mock_dev0(test);
 	unsigned long addr = pagemap_mock_map_filled(test, 16);
 	struct pagemap_mock_bo *bo = pagemap_mock_bo(mdev, 16, 0);
-	struct drm_pagemap_migrate mig;
+	struct drm_pagemap_migration mig;
 	struct page *page;
 	int err;
 
@@ -546,7 +546,7 @@ static void bad_range(struct kunit *test)
 	struct pagemap_mock_bo *bo = pagemap_mock_bo(mdev, p->npages, 0);
 	unsigned long base = pagemap_mock_map(test, 8192) + 4096 * PAGE_SIZE;
 	struct mm_struct *mm = current->mm;
-	struct drm_pagemap_migrate mig = {
+	struct drm_pagemap_migration mig = {
 		.dpagemap = &mdev->dpagemap,
 		.devmem = &bo->devmem,
 		.mm = mm,
@@ -671,7 +671,7 @@ static void bad_arguments(struct kunit *test)
 	struct pagemap_mock_bo *bo = pagemap_mock_bo(mdev, 8, 0);
 	unsigned long addr = pagemap_mock_map_filled(test, 8);
 	struct mm_struct *mm = current->mm;
-	struct drm_pagemap_migrate mig = {
+	struct drm_pagemap_migration mig = {
 		.dpagemap = &mdev->dpagemap,
 		.devmem = &bo->devmem,
 		.mm = mm,
@@ -710,7 +710,7 @@ static void unplugged(struct kunit *test)
 	struct pagemap_mock_dev *mdev = pagemap_mock_dev0(test);
 	struct pagemap_mock_bo *bo = pagemap_mock_bo(mdev, 8, 0);
 	unsigned long addr = pagemap_mock_map_filled(test, 8);
-	struct drm_pagemap_migrate mig;
+	struct drm_pagemap_migration mig;
 
 	drm_pagemap_region_unplug(mdev->region);
 
@@ -731,7 +731,7 @@ static void missing_only_without_memory(struct kunit *test)
 	struct pagemap_mock_dev *mdev = pagemap_mock_dev0(test);
 	struct pagemap_mock_bo *bo = pagemap_mock_bo(mdev, 5, 0);
 	unsigned long addr = pagemap_mock_map_filled(test, 8);
-	struct drm_pagemap_migrate mig;
+	struct drm_pagemap_migration mig;
 
 	mdev->alloc_error = -ENOSPC;
 	KUNIT_EXPECT_EQ(test, pagemap_mock_migrate_missing(mdev, addr, 8, &mig), -ENOSPC);
@@ -759,7 +759,7 @@ static void missing_only_nothing_to_do(struct kunit *test)
 	struct pagemap_mock_dev *mdev = pagemap_mock_dev0(test);
 	struct pagemap_mock_bo *bo = pagemap_mock_bo(mdev, 8, 0);
 	unsigned long addr = pagemap_mock_map_filled(test, 8);
-	struct drm_pagemap_migrate mig;
+	struct drm_pagemap_migration mig;
 
 	pagemap_mock_to_dev(mdev, addr, 8, 0);
 	pagemap_mock_arm(mdev, PAGEMAP_MOCK_TO_DEVMEM);
@@ -892,7 +892,7 @@ static void huge_page_mapped_by_ptes(struct kunit *test)
 	struct pagemap_mock_dev *mdev = pagemap_mock_dev0(test);
 	unsigned long addr = map_huge(test, HPAGE_PMD_NR);
 	unsigned long npages = HPAGE_PMD_NR - 16;
-	struct drm_pagemap_migrate mig;
+	struct drm_pagemap_migration mig;
 
 	KUNIT_ASSERT_EQ(test, pagemap_mock_write(addr, HPAGE_PMD_NR, SEED), 0);
 	if (!is_huge(addr))
@@ -982,7 +982,7 @@ static void pages_of_another_device(struct kunit *test)
 	struct pagemap_mock_dev *dev0 = pagemap_mock_dev0(test), *dev1;
 	unsigned long addr = pagemap_mock_map_filled(test, 8);
 	struct pagemap_mock_bo *bo0, *bo1;
-	struct drm_pagemap_migrate mig;
+	struct drm_pagemap_migration mig;
 
 	dev1 = pagemap_mock_add_dev(dev0->mock, "pagemap-mock-1");
 	bo0 = pagemap_mock_to_dev(dev0, addr, 4, 0);
@@ -1134,7 +1134,7 @@ static bool window_strict(struct window *w)
 
 static bool window_partial(struct window *w)
 {
-	struct drm_pagemap_migrate mig;
+	struct drm_pagemap_migration mig;
 	unsigned int i, missing = 0;
 
 	for (i = 0; i < WINDOW; i++)
@@ -1302,3 +1302,7 @@ static struct kunit_suite drm_pagemap_migrate_suite = {
 };
 
 kunit_test_suite(drm_pagemap_migrate_suite);
+
+MODULE_DESCRIPTION("KUnit tests for DRM pagemap with a software device");
+MODULE_LICENSE("Dual MIT/GPL");
+MODULE_IMPORT_NS(EXPORTED_FOR_KUNIT_TESTING);

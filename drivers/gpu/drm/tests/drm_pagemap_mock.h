@@ -256,7 +256,7 @@ bool pagemap_mock_bo_get(struct pagemap_mock_bo *bo);
 void pagemap_mock_bo_put(struct pagemap_mock_bo *bo);
 struct page *pagemap_mock_bo_page(struct pagemap_mock_bo *bo, unsigned long i);
 extern const struct drm_pagemap_devmem_ops pagemap_mock_devmem_ops;
-struct drm_pagemap_devmem *pagemap_mock_alloc(struct drm_pagemap_migrate *mig,
+struct drm_pagemap_devmem *pagemap_mock_alloc(struct drm_pagemap_migration *mig,
 					      unsigned long npages);
 
 /* The entry points under test, called as a driver calls them. */
@@ -264,7 +264,7 @@ int pagemap_mock_migrate(struct pagemap_mock_bo *bo, unsigned long addr,
 			 unsigned long npages, unsigned long timeslice_ms);
 int pagemap_mock_migrate_missing(struct pagemap_mock_dev *mdev,
 				 unsigned long addr, unsigned long npages,
-				 struct drm_pagemap_migrate *mig);
+				 struct drm_pagemap_migration *mig);
 struct pagemap_mock_bo *pagemap_mock_to_dev(struct pagemap_mock_dev *mdev,
 					    unsigned long addr,
 					    unsigned long npages,

@@ -4,8 +4,9 @@
  *
  * A GPU made of software, in the spirit of vkms.  Each device has a pool of
  * device-private memory, which the CPU cannot address, and takes pages of a
- * process into it.  Everything in between is what a driver of real hardware
- * does with DRM pagemap.
+ * process into it, a page table, and an engine that executes simple operations
+ * on addresses of the process.  Everything in between is what a driver of real
+ * hardware does with DRM pagemap and GPU SVM.
  *
  * ``modprobe vsvm devices=2 vram_mb=16`` makes two platform devices, vsvm.0 and
  * vsvm.1, each a DRM render node.  Unbinding one from the driver in sysfs is
@@ -23,6 +24,7 @@
 #include <drm/drm_file.h>
 #include <drm/drm_gem.h>
 #include <drm/drm_ioctl.h>
+#include <drm/drm_managed.h>
 #include <drm/drm_print.h>
 #include <uapi/drm/vsvm_drm.h>
 
@@ -48,6 +50,9 @@ MODULE_PARM_DESC(peers, "Whether devices reach each other's memory (default yes)
 
 static struct platform_device *vsvm_pdevs[VSVM_MAX_DEVICES];
 
+/* For the workers of all VMs, which may outlive their device. */
+static struct workqueue_struct *vsvm_wq;
+
 /**
  * vsvm_owner() - The owner cookie of all device pages
  *
@@ -68,6 +73,17 @@ void *vsvm_owner(void)
 bool vsvm_peers_reachable(void)
 {
 	return READ_ONCE(peers);
+}
+
+/**
+ * vsvm_queue_work() - Have a work item of the driver run
+ * @work: The work item.
+ *
+ * Context: Any.
+ */
+void vsvm_queue_work(struct work_struct *work)
+{
+	queue_work(vsvm_wq, work);
 }
 
 /**
@@ -122,10 +138,14 @@ static void vsvm_postclose(struct drm_device *drm, struct drm_file *file)
 static void vsvm_show_fdinfo(struct drm_printer *p, struct drm_file *file)
 {
 	struct vsvm_device *vdev = to_vsvm(file->minor->dev);
+	struct vsvm_client *client = file->driver_priv;
 	struct drm_memory_stats stats = {};
 
-	vsvm_mem_stats(vdev, file->driver_priv, &stats);
+	vsvm_mem_stats(vdev, client, &stats);
 	drm_print_memory_stats(p, &stats, DRM_GEM_OBJECT_RESIDENT, "vram");
+	drm_printf(p, "vsvm-gpu-faults:\t%lld\n",
+		   atomic64_read(&client->gpu_faults));
+	drm_printf(p, "vsvm-jobs:\t%lld\n", atomic64_read(&client->jobs));
 }
 
 static int vsvm_query_ioctl(struct drm_device *drm, void *data,
@@ -144,6 +164,13 @@ static int vsvm_query_ioctl(struct drm_device *drm, void *data,
 	args->chunk_size = vsvm_mem_chunk(vdev);
 	args->max_vms = VSVM_MAX_VMS;
 	args->max_timeslice_ms = VSVM_MAX_TIMESLICE_MS;
+	args->max_ops = VSVM_MAX_OPS;
+	args->max_syncs = VSVM_MAX_SYNCS;
+	args->max_jobs = VSVM_MAX_JOBS;
+	args->pad = 0;
+	args->gpu_faults = atomic64_read(&vdev->gpu_faults);
+	args->evictions = atomic64_read(&vdev->evictions);
+	args->jobs = atomic64_read(&vdev->jobs);
 	return 0;
 }
 
@@ -153,6 +180,9 @@ static const struct drm_ioctl_desc vsvm_ioctls[] = {
 	DRM_IOCTL_DEF_DRV(VSVM_VM_DESTROY, vsvm_vm_destroy_ioctl, DRM_RENDER_ALLOW),
 	DRM_IOCTL_DEF_DRV(VSVM_PREFETCH, vsvm_prefetch_ioctl, DRM_RENDER_ALLOW),
 	DRM_IOCTL_DEF_DRV(VSVM_RESIDENCY, vsvm_residency_ioctl, DRM_RENDER_ALLOW),
+	DRM_IOCTL_DEF_DRV(VSVM_ADVISE, vsvm_advise_ioctl, DRM_RENDER_ALLOW),
+	DRM_IOCTL_DEF_DRV(VSVM_EXEC, vsvm_exec_ioctl, DRM_RENDER_ALLOW),
+	DRM_IOCTL_DEF_DRV(VSVM_JOB_STATUS, vsvm_job_status_ioctl, DRM_RENDER_ALLOW),
 };
 
 static const struct file_operations vsvm_fops = {
@@ -169,7 +199,8 @@ static const struct file_operations vsvm_fops = {
 };
 
 static const struct drm_driver vsvm_driver = {
-	.driver_features = DRIVER_RENDER,
+	.driver_features = DRIVER_RENDER | DRIVER_SYNCOBJ |
+			   DRIVER_SYNCOBJ_TIMELINE,
 	.open = vsvm_open,
 	.postclose = vsvm_postclose,
 	.show_fdinfo = vsvm_show_fdinfo,
@@ -192,8 +223,18 @@ static int vsvm_pool_show(struct seq_file *m, void *data)
 	return 0;
 }
 
+static int vsvm_vms_show(struct seq_file *m, void *data)
+{
+	struct drm_debugfs_entry *entry = m->private;
+	struct drm_printer p = drm_seq_file_printer(m);
+
+	vsvm_vm_print_all(to_vsvm(entry->dev), &p);
+	return 0;
+}
+
 static const struct drm_debugfs_info vsvm_debugfs[] = {
 	{ "vsvm-pool", vsvm_pool_show, 0 },
+	{ "vsvm-vms", vsvm_vms_show, 0 },
 };
 
 static int vsvm_probe(struct platform_device *pdev)
@@ -214,8 +255,12 @@ static int vsvm_probe(struct platform_device *pdev)
 	if (IS_ERR(vdev))
 		return PTR_ERR(vdev);
 	vdev->index = pdev->id;
+	INIT_LIST_HEAD(&vdev->vms);
 	platform_set_drvdata(pdev, vdev);
 
+	ret = drmm_mutex_init(&vdev->drm, &vdev->vms_lock);
+	if (ret)
+		return ret;
 	ret = vsvm_mem_init(vdev, (u64)vram_mb * SZ_1M);
 	if (ret)
 		return ret;
@@ -232,6 +277,7 @@ static void vsvm_remove(struct platform_device *pdev)
 
 	/* The order matters, see "Life times". */
 	drm_dev_unplug(&vdev->drm);
+	vsvm_vm_detach_all(vdev);
 	drm_pagemap_region_unplug(vdev->dpagemap.region);
 }
 
@@ -279,13 +325,23 @@ static int __init vsvm_init(void)
 		return -EINVAL;
 	}
 
+	vsvm_wq = alloc_workqueue(DRIVER_NAME, WQ_UNBOUND, 0);
+	if (!vsvm_wq)
+		return -ENOMEM;
+
 	ret = platform_driver_register(&vsvm_platform_driver);
 	if (ret)
-		return ret;
+		goto err_wq;
 
 	ret = vsvm_add_devices();
 	if (ret)
-		platform_driver_unregister(&vsvm_platform_driver);
+		goto err_driver;
+	return 0;
+
+err_driver:
+	platform_driver_unregister(&vsvm_platform_driver);
+err_wq:
+	destroy_workqueue(vsvm_wq);
 	return ret;
 }
 
@@ -293,6 +349,7 @@ static void __exit vsvm_exit(void)
 {
 	vsvm_remove_devices();
 	platform_driver_unregister(&vsvm_platform_driver);
+	destroy_workqueue(vsvm_wq);
 }
 
 module_init(vsvm_init);

@@ -2,23 +2,26 @@
 #ifndef _VSVM_DRV_H_
 #define _VSVM_DRV_H_
 
+#include <linux/atomic.h>
 #include <linux/kref.h>
 #include <linux/list.h>
-#include <linux/mmu_notifier.h>
+#include <linux/maple_tree.h>
 #include <linux/mutex.h>
 #include <linux/sizes.h>
 #include <linux/spinlock.h>
 #include <linux/types.h>
+#include <linux/workqueue.h>
 #include <linux/xarray.h>
 
 #include <drm/drm_device.h>
 #include <drm/drm_file.h>
+#include <drm/drm_gpusvm.h>
 #include <drm/drm_mm.h>
 #include <drm/drm_pagemap.h>
 
 struct drm_memory_stats;
 struct drm_printer;
-struct drm_vsvm_page;
+struct drm_vsvm_op;
 
 /**
  * DOC: Life times
@@ -26,9 +29,16 @@ struct drm_vsvm_page;
  * A struct vsvm_device lives as long as an open file or the bound device needs
  * it.  Its region and the memory behind it go when the device is unbound:
  * drm_dev_unplug() lets no new user in and waits for those inside
- * drm_dev_enter(), drm_pagemap_region_unplug() brings every page back to
- * system memory and every struct vsvm_bo to its release, and only then devres
- * unmaps the region and frees what is behind it.
+ * drm_dev_enter(), vsvm_vm_detach_all() ends the jobs of all VMs and undoes
+ * their mappings, drm_pagemap_region_unplug() brings every page back to system
+ * memory and every struct vsvm_bo to its release, and only then devres unmaps
+ * the region and frees what is behind it.
+ *
+ * A struct vsvm_vm lives as long as its handle, or an ioctl that uses it.  Its
+ * jobs do not keep it: they are ended when the handle goes.  It holds the
+ * struct mm_struct but, beyond a page fault, not the memory of the process:
+ * when that exits, the mappings go by mmu notifiers, and jobs end at their next
+ * access.
  *
  * A struct vsvm_bo belongs to the pages in it, which belong to processes.  It
  * outlives the VM, the file and the process that made it, and points only to
@@ -41,17 +51,32 @@ struct drm_vsvm_page;
  * From the outside in::
  *
  *   drm_dev_enter()
- *     mm->mmap_lock                     (read)
- *       page locks                      (taken by DRM pagemap and by mm)
- *         vsvm_pool.lock
- *           memory reclaim
- *             mmu notifiers
- *               vsvm_vm.notifier_lock   (spinlock)
+ *     vsvm_device.vms_lock
+ *     vsvm_vm.svm_lock
+ *       mm->mmap_lock                     (read)
+ *         page locks                      (taken by DRM pagemap and by mm)
+ *           vsvm_pool.lock
+ *             memory reclaim
+ *               mmu notifiers
+ *                 drm_gpusvm.notifier_lock  (write; read when the GPU accesses)
+ *                   vsvm_vm.garbage_lock, the page table
+ *                 vsvm_snapshot.lock
+ *
+ * &vsvm_device.vms_lock comes before the SVM lock of its VMs, and is not taken by
+ * their workers, for which its holder may wait.
+ *
+ * The SVM lock serializes what changes the set of ranges of a VM.  The GPU
+ * accesses memory under the notifier lock alone, one page at a time: an mmu
+ * notifier that takes it for writing has waited for the GPU, as a driver of
+ * hardware waits for the invalidation of a TLB.
  *
  * Eviction, and waiting for it, is done with the mmap lock at most: neither
  * with pages locked, since two that wait for each other's pages would never
  * end, nor with vsvm_pool.lock, which the release of an allocation takes.
  * Copies between the memories take no lock at all.
+ *
+ * &vsvm_queue.lock is taken by fence callbacks, in interrupts even, and nothing
+ * is taken under it.
  */
 
 #define VSVM_MAX_DEVICES	16
@@ -59,13 +84,12 @@ struct drm_vsvm_page;
 #define VSVM_MAX_VMS		64
 #define VSVM_MAX_TIMESLICE_MS	10000
 #define VSVM_MAX_CHUNK		SZ_2M
+#define VSVM_MAX_OPS		1024
+#define VSVM_MAX_SYNCS		64
+#define VSVM_MAX_JOBS		256
 
-/*
- * Address of device memory on the private interconnect, for the device itself
- * and its peers: the index of the device above the offset in its memory.
- */
-#define VSVM_INTERCONNECT_VRAM		DRM_INTERCONNECT_DRIVER
-#define VSVM_INTERCONNECT_DEVICE_SHIFT	48
+/* How many jobs that failed a VM remembers.  Part of the uAPI. */
+#define VSVM_MAX_FAILURES	64
 
 /**
  * struct vsvm_pool - the device memory and who has it
@@ -94,12 +118,23 @@ struct vsvm_pool {
  * @dpagemap: Its memory, for DRM pagemap.
  * @pool: Its memory, for itself.
  * @index: Index among all devices.
+ * @vms_lock: Protects @vms.
+ * @vms: Its VMs.  Protected by @vms_lock.
+ * @gpu_faults: How many page faults it had.
+ * @evictions: How many allocations were evicted.
+ * @jobs: How many jobs have ended.
  */
 struct vsvm_device {
 	struct drm_device drm;
 	struct drm_pagemap dpagemap;
 	struct vsvm_pool pool;
 	unsigned int index;
+	/* Held while VMs come and go. */
+	struct mutex vms_lock;
+	struct list_head vms;
+	atomic64_t gpu_faults;
+	atomic64_t evictions;
+	atomic64_t jobs;
 };
 
 /**
@@ -107,11 +142,15 @@ struct vsvm_device {
  * @ref: One for the file, one for each struct vsvm_bo.
  * @bos: Its allocations.  Protected by the lock of the device's pool.
  * @vms: The VMs by handle.  Has its own lock.  Empty after the file was closed.
+ * @gpu_faults: How many page faults its VMs had.
+ * @jobs: How many jobs of its VMs have ended.
  */
 struct vsvm_client {
 	struct kref ref;
 	struct list_head bos;
 	struct xarray vms;
+	atomic64_t gpu_faults;
+	atomic64_t jobs;
 };
 
 /**
@@ -145,7 +184,7 @@ struct vsvm_bo {
  * @lent: Whether the layer was given a reference to @bo.
  */
 struct vsvm_populate {
-	struct drm_pagemap_migrate mig;
+	struct drm_pagemap_migration mig;
 	struct vsvm_client *client;
 	unsigned long fault_window;
 	struct vsvm_bo *bo;
@@ -154,23 +193,157 @@ struct vsvm_populate {
 };
 
 /**
+ * struct vsvm_failure - how and where a job failed
+ * @job: Number of the job.
+ * @error: Negative errno, 0 if it did not fail.
+ * @op: Index of the operation.
+ * @address: Address it failed at, 0 for none.
+ */
+struct vsvm_failure {
+	u64 job;
+	int error;
+	u32 op;
+	u64 address;
+};
+
+/**
+ * struct vsvm_queue - the jobs of a VM
+ * @lock: Protects what says so.  Taken in interrupts.
+ * @jobs: Each struct vsvm_job that has not ended, in order.  Protected by @lock.
+ * @num_jobs: How many these are.  Protected by @lock.
+ * @last: Number of the last job that was queued.  Protected by @lock.
+ * @ended: Number of the last job that has ended.  Protected by @lock.
+ * @closed: 0, or the negative errno that all jobs end with.  Written under
+ *          @lock.
+ * @failures: The last jobs that failed.  Protected by @lock.
+ * @num_failures: How many failed, ever.  Protected by @lock.
+ * @work: The worker: executes the jobs, and collects garbage.  Never runs twice
+ *        at a time.
+ * @buffer: A page, what registers are to a GPU.  Used by @work only.
+ */
+struct vsvm_queue {
+	/* Taken by fence callbacks. */
+	spinlock_t lock;
+	struct list_head jobs;
+	unsigned int num_jobs;
+	u64 last;
+	u64 ended;
+	int closed;
+	struct vsvm_failure failures[VSVM_MAX_FAILURES];
+	u64 num_failures;
+	struct work_struct work;
+	void *buffer;
+};
+
+/**
  * struct vsvm_vm - a device's view of a process's address space
  * @ref: One for the handle, one for each ioctl in progress.
  * @vdev: The device.
  * @client: The file it belongs to; not counted, the file outlives it.
  * @mm: The address space.  Its struct is held, its memory is not.
- * @notifier: Tells that memory anywhere in @mm changes.
- * @notifier_lock: Protects the sequence number of @notifier.  What was found
- *                 valid stays so while it is held.
+ * @context: Context of its fences, which is its name in traces and debugfs, too.
+ * @pid: Who made it, for those who look.
+ * @link: In &vsvm_device.vms.  Protected by &vsvm_device.vms_lock.
+ * @detached: @gpusvm is gone, since the device is.  Protected by
+ *            &vsvm_device.vms_lock.
+ * @svm_lock: The driver's lock of GPU SVM.
+ * @gpusvm: The ranges of @mm that are mirrored.
+ * @chunk_sizes: Sizes of ranges.  Constant.
+ * @ranges: Each struct vsvm_range.  Protected by @svm_lock.
+ * @garbage_lock: Protects @garbage.  Taken by mmu notifiers.
+ * @garbage: Ranges that are to be removed.  Protected by @garbage_lock.
+ * @leaves: The GPU page table.  Protected by the notifier lock, see vsvm_pt.c.
+ * @advice: What user space advised, by page.  Protected by @svm_lock.
+ * @queue: The jobs.
  */
 struct vsvm_vm {
 	struct kref ref;
 	struct vsvm_device *vdev;
 	struct vsvm_client *client;
 	struct mm_struct *mm;
-	struct mmu_interval_notifier notifier;
+	u64 context;
+	pid_t pid;
+	struct list_head link;
+	bool detached;
+	/* Held for the whole of a page fault. */
+	struct mutex svm_lock;
+	struct drm_gpusvm gpusvm;
+	unsigned long chunk_sizes[3];
+	struct list_head ranges;
 	/* Taken by mmu notifiers. */
-	spinlock_t notifier_lock;
+	spinlock_t garbage_lock;
+	struct list_head garbage;
+	struct xarray leaves;
+	struct maple_tree advice;
+	struct vsvm_queue queue;
+};
+
+/**
+ * struct vsvm_range - memory that is mapped for the GPU at once
+ * @base: What GPU SVM knows of it.
+ * @link: In &vsvm_vm.ranges.  Protected by &vsvm_vm.svm_lock.
+ * @garbage_link: In &vsvm_vm.garbage.  Protected by &vsvm_vm.garbage_lock.
+ */
+struct vsvm_range {
+	struct drm_gpusvm_range base;
+	struct list_head link;
+	struct list_head garbage_link;
+};
+
+/**
+ * struct vsvm_advice - what user space advised for a range
+ * @place: One of enum drm_vsvm_place.
+ * @timeslice_ms: Timeslice in milliseconds.
+ * @fault_window: Fault window in bytes.
+ * @start: First address it is valid for.
+ * @end: End address, exclusive.
+ */
+struct vsvm_advice {
+	unsigned int place;
+	unsigned int timeslice_ms;
+	unsigned long fault_window;
+	unsigned long start;
+	unsigned long end;
+};
+
+/**
+ * struct vsvm_fault - a page fault of the GPU
+ * @vm: The VM.
+ * @addr: Address of the page.
+ * @write: Whether the access was a write.
+ * @tries: How often it was tried to resolve it.
+ * @failures: How often memory that should be there was not.
+ * @on_device: How many pages of the range migration left on the device.
+ * @again: Whether migration was tried again since some came back at once.
+ * @narrow: Whether to care for the page alone, not for its neighbours.
+ * @deadline: When to give up, in jiffies.  Valid if @tries.
+ * @advice: What user space advised.
+ *
+ * @vm, @addr and @write are the caller's; the rest starts out as zero.
+ */
+struct vsvm_fault {
+	struct vsvm_vm *vm;
+	unsigned long addr;
+	bool write;
+	unsigned int tries;
+	unsigned int failures;
+	unsigned long on_device;
+	bool again;
+	bool narrow;
+	unsigned long deadline;
+	struct vsvm_advice advice;
+};
+
+/**
+ * struct vsvm_engine - what executes the operations of a job
+ * @vm: The VM.
+ * @buffer: A page for intermediate results.
+ * @address: After an error: the address it happened at, or zero.
+ */
+struct vsvm_engine {
+	struct vsvm_vm *vm;
+	void *buffer;
+	u64 address;
 };
 
 static inline struct vsvm_device *to_vsvm(struct drm_device *drm)
@@ -189,30 +362,85 @@ static inline struct vsvm_device *vsvm_from_page(const struct page *page)
 	return vsvm_from_dpagemap(drm_pagemap_page_to_region(page)->dpagemap);
 }
 
+static inline struct vsvm_range *to_vsvm_range(struct drm_gpusvm_range *range)
+{
+	return container_of(range, struct vsvm_range, base);
+}
+
+/* vsvm_advise.c */
+void vsvm_advice_lookup(struct vsvm_vm *vm, unsigned long addr,
+			struct vsvm_advice *advice);
+int vsvm_advise_ioctl(struct drm_device *drm, void *data,
+		      struct drm_file *file);
+
 /* vsvm_drv.c */
 void *vsvm_owner(void);
 bool vsvm_peers_reachable(void);
+void vsvm_queue_work(struct work_struct *work);
 void vsvm_client_get(struct vsvm_client *client);
 void vsvm_client_put(struct vsvm_client *client);
+
+/* vsvm_engine.c */
+int vsvm_engine_check(const struct drm_vsvm_op *op, u64 task_size);
+int vsvm_engine_run(struct vsvm_engine *engine, const struct drm_vsvm_op *op);
+
+/* vsvm_exec.c */
+int vsvm_queue_init(struct vsvm_vm *vm);
+void vsvm_queue_close(struct vsvm_vm *vm, int err);
+void vsvm_queue_fini(struct vsvm_vm *vm);
+void vsvm_queue_print(struct vsvm_vm *vm, struct drm_printer *p);
+int vsvm_exec_ioctl(struct drm_device *drm, void *data,
+		    struct drm_file *file);
+int vsvm_job_status_ioctl(struct drm_device *drm, void *data,
+			  struct drm_file *file);
+
+/* vsvm_fault.c */
+int vsvm_fault_handle(struct vsvm_fault *fault);
 
 /* vsvm_mem.c */
 int vsvm_mem_init(struct vsvm_device *vdev, u64 size);
 unsigned long vsvm_mem_chunk(struct vsvm_device *vdev);
 u64 vsvm_mem_used(struct vsvm_device *vdev);
 int vsvm_mem_populate(struct vsvm_device *vdev, struct vsvm_populate *pop);
+bool vsvm_mem_is_peer(struct vsvm_device *vdev,
+		      const struct drm_pagemap_device_addr *device_addr);
+bool vsvm_mem_bounces(struct vsvm_device *vdev);
+void *vsvm_mem_access(struct vsvm_device *vdev,
+		      const struct drm_pagemap_device_addr *device_addr,
+		      unsigned long offset, size_t size);
 void vsvm_mem_stats(struct vsvm_device *vdev, struct vsvm_client *client,
 		    struct drm_memory_stats *stats);
 void vsvm_mem_print(struct vsvm_device *vdev, struct drm_printer *p);
 
-/* vsvm_vm.c */
-void vsvm_vm_destroy_all(struct vsvm_client *client);
-int vsvm_vm_create_ioctl(struct drm_device *drm, void *data,
-			 struct drm_file *file);
-int vsvm_vm_destroy_ioctl(struct drm_device *drm, void *data,
-			  struct drm_file *file);
+/* vsvm_prefetch.c */
 int vsvm_prefetch_ioctl(struct drm_device *drm, void *data,
 			struct drm_file *file);
 int vsvm_residency_ioctl(struct drm_device *drm, void *data,
 			 struct drm_file *file);
+
+/* vsvm_pt.c */
+int vsvm_pt_prepare(struct vsvm_vm *vm, unsigned long start, unsigned long end);
+int vsvm_pt_map(struct vsvm_vm *vm, struct drm_gpusvm_range *range);
+void vsvm_pt_zap(struct vsvm_vm *vm, unsigned long start, unsigned long end);
+void vsvm_pt_prune(struct vsvm_vm *vm, unsigned long start, unsigned long end);
+bool vsvm_pt_walk(struct vsvm_vm *vm, unsigned long addr, bool write,
+		  struct drm_pagemap_device_addr *device_addr);
+void vsvm_pt_fini(struct vsvm_vm *vm);
+
+/* vsvm_vm.c */
+struct vsvm_vm *vsvm_vm_get(struct drm_file *file, u32 id);
+void vsvm_vm_put(struct vsvm_vm *vm);
+int vsvm_vm_range_end(struct vsvm_vm *vm, u64 start, u64 size, u64 *end);
+void vsvm_vm_add_garbage(struct vsvm_vm *vm, struct vsvm_range *range);
+void vsvm_vm_remove_range(struct vsvm_vm *vm, struct vsvm_range *range);
+void vsvm_vm_collect_locked(struct vsvm_vm *vm);
+void vsvm_vm_collect(struct vsvm_vm *vm);
+void vsvm_vm_destroy_all(struct vsvm_client *client);
+void vsvm_vm_detach_all(struct vsvm_device *vdev);
+void vsvm_vm_print_all(struct vsvm_device *vdev, struct drm_printer *p);
+int vsvm_vm_create_ioctl(struct drm_device *drm, void *data,
+			 struct drm_file *file);
+int vsvm_vm_destroy_ioctl(struct drm_device *drm, void *data,
+			  struct drm_file *file);
 
 #endif

@@ -7,6 +7,7 @@
  */
 
 #include <linux/dma-direct.h>
+#include <linux/dma-mapping.h>
 #include <linux/io.h>
 #include <linux/kmemleak.h>
 #include <linux/log2.h>
@@ -14,6 +15,7 @@
 #include <linux/mm.h>
 #include <linux/sched.h>
 #include <linux/slab.h>
+#include <linux/swiotlb.h>
 #include <linux/vmalloc.h>
 
 #include <drm/drm_drv.h>
@@ -33,6 +35,20 @@
 
 /* How often a migration is tried again because it needs a larger allocation. */
 #define VSVM_POPULATE_TRIES	8
+
+/*
+ * Address of device memory on the private interconnect, for the device itself
+ * and its peers: the index of the device above the offset in its memory.
+ */
+#define VSVM_INTERCONNECT_VRAM		DRM_INTERCONNECT_DRIVER
+#define VSVM_INTERCONNECT_DEVICE_SHIFT	48
+#define VSVM_INTERCONNECT_OFFSET	GENMASK_ULL(47, 0)
+
+/*
+ * The interconnect: the memory of each device.  An address that is mapped keeps
+ * its page in use, hence the memory in place.
+ */
+static void *vsvm_interconnect[VSVM_MAX_DEVICES];
 
 /**
  * struct vsvm_block - a run of pages of an allocation
@@ -291,6 +307,9 @@ static int vsvm_evict_oldest(struct vsvm_device *vdev)
 
 	ret = drm_pagemap_evict_to_ram(&bo->devmem);
 
+	if (!ret)
+		atomic64_inc(&vdev->evictions);
+
 	mutex_lock(&pool->lock);
 	if (!ret)
 		vsvm_bo_free_blocks(vdev, bo);
@@ -353,7 +372,7 @@ static struct vsvm_bo *vsvm_mem_alloc(struct vsvm_device *vdev,
  * caller makes some without those locks, and starts over.
  */
 static struct drm_pagemap_devmem *
-vsvm_populate_alloc(struct drm_pagemap_migrate *mig, unsigned long npages)
+vsvm_populate_alloc(struct drm_pagemap_migration *mig, unsigned long npages)
 {
 	struct vsvm_device *vdev = vsvm_from_dpagemap(mig->dpagemap);
 	struct vsvm_populate *pop = container_of(mig, struct vsvm_populate, mig);
@@ -496,6 +515,73 @@ static const struct drm_pagemap_ops vsvm_dpagemap_ops = {
 	.populate_mm = vsvm_populate_mm,
 };
 
+/*
+ * Accesses of the GPU.
+ */
+
+static unsigned int
+vsvm_interconnect_device(const struct drm_pagemap_device_addr *device_addr)
+{
+	return device_addr->addr >> VSVM_INTERCONNECT_DEVICE_SHIFT;
+}
+
+/**
+ * vsvm_mem_is_peer() - Whether an address is in the memory of another device
+ * @vdev: The device that uses it.
+ * @device_addr: The address.
+ *
+ * Return: True if it is.
+ */
+bool vsvm_mem_is_peer(struct vsvm_device *vdev,
+		      const struct drm_pagemap_device_addr *device_addr)
+{
+	return device_addr->proto == VSVM_INTERCONNECT_VRAM &&
+	       vsvm_interconnect_device(device_addr) != vdev->index;
+}
+
+/**
+ * vsvm_mem_bounces() - Whether system memory is reached by bounce buffers
+ * @vdev: The device.
+ *
+ * Return: True if a mapping of system memory is a copy of it.
+ */
+bool vsvm_mem_bounces(struct vsvm_device *vdev)
+{
+	return is_swiotlb_force_bounce(vdev->drm.dev);
+}
+
+/**
+ * vsvm_mem_access() - Find the memory that a mapped page stands for
+ * @vdev: The device.
+ * @device_addr: The address of the page.
+ * @offset: Offset in the page.
+ * @size: How much will be accessed, in bytes, at most to the end of the page.
+ *
+ * Context: The notifier lock of the VM that has it mapped is held.
+ * Return: The memory, good until that lock is dropped.
+ */
+void *vsvm_mem_access(struct vsvm_device *vdev,
+		      const struct drm_pagemap_device_addr *device_addr,
+		      unsigned long offset, size_t size)
+{
+	struct device *dev = vdev->drm.dev;
+	unsigned int peer;
+	void *memory;
+
+	if (device_addr->proto == VSVM_INTERCONNECT_VRAM) {
+		peer = vsvm_interconnect_device(device_addr);
+		memory = READ_ONCE(vsvm_interconnect[peer]);
+		return memory + (device_addr->addr & VSVM_INTERCONNECT_OFFSET) +
+		       offset;
+	}
+
+	/* What is mapped may be a copy, for reading: bring it up to date. */
+	if (vsvm_mem_bounces(vdev))
+		dma_sync_single_for_device(dev, device_addr->addr + offset,
+					   size, DMA_TO_DEVICE);
+	return phys_to_virt(dma_to_phys(dev, device_addr->addr)) + offset;
+}
+
 /**
  * vsvm_mem_chunk() - Size of the largest allocation for a prefetch
  * @vdev: The device.
@@ -566,8 +652,10 @@ void vsvm_mem_print(struct vsvm_device *vdev, struct drm_printer *p)
 
 static void vsvm_pool_fini(void *data)
 {
-	struct vsvm_pool *pool = data;
+	struct vsvm_device *vdev = data;
+	struct vsvm_pool *pool = &vdev->pool;
 
+	WRITE_ONCE(vsvm_interconnect[vdev->index], NULL);
 	drm_mm_takedown(&pool->mm);
 	vfree(pool->memory);
 	pool->memory = NULL;
@@ -605,9 +693,10 @@ int vsvm_mem_init(struct vsvm_device *vdev, u64 size)
 	kmemleak_no_scan(pool->memory);
 	memset(pool->memory, VSVM_POISON, size);
 	drm_mm_init(&pool->mm, 0, pool->size);
+	WRITE_ONCE(vsvm_interconnect[vdev->index], pool->memory);
 
 	/* Before the region, so that it is undone after the region is gone. */
-	ret = devm_add_action_or_reset(dev, vsvm_pool_fini, pool);
+	ret = devm_add_action_or_reset(dev, vsvm_pool_fini, vdev);
 	if (ret)
 		return ret;
 

@@ -1,40 +1,232 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * VMs: which process's memory the device works on, where that memory is, and
- * moving it.
+ * VMs: which process's memory a device works on, and the ranges of it that are
+ * mirrored by GPU SVM.
+ *
+ * Ranges go when the process unmaps them, or when user space advises something
+ * else.  Neither can be done on the spot, in an mmu notifier or beside the
+ * worker that uses them: they are garbage then, which the worker collects.
  */
 
-#include <linux/hmm.h>
+#include <linux/dma-fence.h>
 #include <linux/mm.h>
 #include <linux/overflow.h>
-#include <linux/pagemap.h>
 #include <linux/sched/mm.h>
-#include <linux/sched/signal.h>
 #include <linux/slab.h>
-#include <linux/uaccess.h>
 
 #include <drm/drm_drv.h>
+#include <drm/drm_print.h>
 #include <uapi/drm/vsvm_drm.h>
 
 #include "vsvm_drv.h"
+#include "vsvm_trace.h"
 
-static bool vsvm_vm_invalidate(struct mmu_interval_notifier *notifier,
-			       const struct mmu_notifier_range *range,
-			       unsigned long cur_seq)
+/* How much of the address space is watched by one mmu notifier. */
+#define VSVM_NOTIFIER_SIZE	SZ_512M
+
+/*
+ * Ranges.
+ */
+
+static struct vsvm_vm *to_vsvm_vm(struct drm_gpusvm *gpusvm)
 {
-	struct vsvm_vm *vm = container_of(notifier, struct vsvm_vm, notifier);
-
-	/* Short enough to wait for it even if @range must not block. */
-	spin_lock(&vm->notifier_lock);
-	mmu_interval_set_seq(notifier, cur_seq);
-	spin_unlock(&vm->notifier_lock);
-	return true;
+	return container_of(gpusvm, struct vsvm_vm, gpusvm);
 }
 
-static const struct mmu_interval_notifier_ops vsvm_vm_notifier_ops = {
+/**
+ * vsvm_vm_add_garbage() - Have a range removed
+ * @vm: The VM.
+ * @range: The range.  It stays until the worker collects it.
+ *
+ * Context: The SVM lock, or in an mmu notifier.
+ */
+void vsvm_vm_add_garbage(struct vsvm_vm *vm, struct vsvm_range *range)
+{
+	spin_lock(&vm->garbage_lock);
+	if (list_empty(&range->garbage_link))
+		list_add_tail(&range->garbage_link, &vm->garbage);
+	spin_unlock(&vm->garbage_lock);
+
+	vsvm_queue_work(&vm->queue.work);
+}
+
+static struct vsvm_range *vsvm_vm_pop_garbage(struct vsvm_vm *vm)
+{
+	struct vsvm_range *range;
+
+	spin_lock(&vm->garbage_lock);
+	range = list_first_entry_or_null(&vm->garbage, struct vsvm_range,
+					 garbage_link);
+	if (range)
+		list_del_init(&range->garbage_link);
+	spin_unlock(&vm->garbage_lock);
+	return range;
+}
+
+/**
+ * vsvm_vm_remove_range() - Unmap and forget a range
+ * @vm: The VM.
+ * @range: The range.
+ *
+ * Its memory stays where it is, also that on the device: what the process has
+ * left of it is found there when a new range is made.
+ *
+ * Context: Worker of the VM, the SVM lock is held.
+ */
+void vsvm_vm_remove_range(struct vsvm_vm *vm, struct vsvm_range *range)
+{
+	unsigned long start = drm_gpusvm_range_start(&range->base);
+	unsigned long end = drm_gpusvm_range_end(&range->base);
+
+	lockdep_assert_held(&vm->svm_lock);
+
+	drm_gpusvm_notifier_lock(&vm->gpusvm);
+	vsvm_pt_zap(vm, start, end);
+	vsvm_pt_prune(vm, start, end);
+	drm_gpusvm_notifier_unlock(&vm->gpusvm);
+
+	drm_gpusvm_range_remove(&vm->gpusvm, &range->base);
+}
+
+/**
+ * vsvm_vm_collect_locked() - Remove the ranges that are to be removed
+ * @vm: The VM.
+ *
+ * Context: Worker of the VM, the SVM lock is held.
+ */
+void vsvm_vm_collect_locked(struct vsvm_vm *vm)
+{
+	struct vsvm_range *range;
+
+	lockdep_assert_held(&vm->svm_lock);
+
+	while ((range = vsvm_vm_pop_garbage(vm)))
+		vsvm_vm_remove_range(vm, range);
+}
+
+/**
+ * vsvm_vm_collect() - Remove the ranges that are to be removed, if any
+ * @vm: The VM.
+ *
+ * Context: Worker of the VM.  Takes the SVM lock.
+ */
+void vsvm_vm_collect(struct vsvm_vm *vm)
+{
+	if (list_empty_careful(&vm->garbage))
+		return;
+
+	mutex_lock(&vm->svm_lock);
+	vsvm_vm_collect_locked(vm);
+	mutex_unlock(&vm->svm_lock);
+}
+
+/*
+ * Callbacks of GPU SVM.
+ */
+
+static struct drm_gpusvm_range *vsvm_range_alloc(struct drm_gpusvm *gpusvm)
+{
+	struct vsvm_vm *vm = to_vsvm_vm(gpusvm);
+	struct vsvm_range *range;
+
+	lockdep_assert_held(&vm->svm_lock);
+
+	range = kzalloc(sizeof(*range), GFP_KERNEL);
+	if (!range)
+		return NULL;
+
+	INIT_LIST_HEAD(&range->garbage_link);
+	list_add_tail(&range->link, &vm->ranges);
+	return &range->base;
+}
+
+static void vsvm_range_free(struct drm_gpusvm_range *base)
+{
+	struct vsvm_range *range = to_vsvm_range(base);
+	struct vsvm_vm *vm = to_vsvm_vm(base->gpusvm);
+
+	lockdep_assert_held(&vm->svm_lock);
+
+	/* An mmu notifier may have made garbage of it up to its removal. */
+	spin_lock(&vm->garbage_lock);
+	list_del(&range->garbage_link);
+	spin_unlock(&vm->garbage_lock);
+
+	list_del(&range->link);
+	kfree(range);
+}
+
+/* The GPU is not accessing anything: it holds the notifier lock while it does. */
+static void vsvm_vm_invalidate(struct drm_gpusvm *gpusvm,
+			       struct drm_gpusvm_notifier *notifier,
+			       const struct mmu_notifier_range *mmu_range)
+{
+	struct drm_gpusvm_ctx ctx = { .in_notifier = true };
+	struct vsvm_vm *vm = to_vsvm_vm(gpusvm);
+	struct drm_gpusvm_range *range = NULL;
+	unsigned long start, end;
+
+	lockdep_assert_held_write(&gpusvm->notifier_lock);
+
+	start = max(mmu_range->start, drm_gpusvm_notifier_start(notifier));
+	end = min(mmu_range->end, drm_gpusvm_notifier_end(notifier));
+	trace_vsvm_invalidate(vm, start, end, mmu_range->event);
+
+	drm_gpusvm_for_each_range(range, notifier, start, end) {
+		vsvm_pt_zap(vm, drm_gpusvm_range_start(range),
+			    drm_gpusvm_range_end(range));
+		drm_gpusvm_range_unmap_pages(gpusvm, range, &ctx);
+		if (mmu_range->event == MMU_NOTIFY_UNMAP) {
+			drm_gpusvm_range_set_unmapped(range, mmu_range);
+			vsvm_vm_add_garbage(vm, to_vsvm_range(range));
+		}
+	}
+}
+
+static const struct drm_gpusvm_ops vsvm_gpusvm_ops = {
+	.range_alloc = vsvm_range_alloc,
+	.range_free = vsvm_range_free,
 	.invalidate = vsvm_vm_invalidate,
 };
 
+/*
+ * VMs.
+ */
+
+/* The sizes of ranges: descending, and none twice. */
+static int vsvm_vm_init_chunks(struct vsvm_vm *vm)
+{
+	int n = 0;
+
+	vm->chunk_sizes[n++] = vsvm_mem_chunk(vm->vdev);
+	if (vm->chunk_sizes[0] > SZ_64K && SZ_64K > PAGE_SIZE)
+		vm->chunk_sizes[n++] = SZ_64K;
+	if (vm->chunk_sizes[n - 1] > PAGE_SIZE)
+		vm->chunk_sizes[n++] = PAGE_SIZE;
+	return n;
+}
+
+static int vsvm_vm_init_gpusvm(struct vsvm_vm *vm)
+{
+	int ret;
+
+	ret = drm_gpusvm_init(&vm->gpusvm, "vsvm", &vm->vdev->drm, vm->mm,
+			      vsvm_owner(), 0, vm->mm->task_size,
+			      VSVM_NOTIFIER_SIZE, &vsvm_gpusvm_ops,
+			      vm->chunk_sizes, vsvm_vm_init_chunks(vm));
+	if (ret)
+		return ret;
+
+	drm_gpusvm_driver_set_lock(&vm->gpusvm, &vm->svm_lock);
+
+	/* Tell lockdep the order, before the first page fault does. */
+	mutex_lock(&vm->svm_lock);
+	might_lock_read(&vm->mm->mmap_lock);
+	mutex_unlock(&vm->svm_lock);
+	return 0;
+}
+
+/* Called inside drm_dev_enter(), so that the device's removal finds the VM. */
 static struct vsvm_vm *vsvm_vm_create(struct vsvm_device *vdev,
 				      struct vsvm_client *client)
 {
@@ -46,34 +238,98 @@ static struct vsvm_vm *vsvm_vm_create(struct vsvm_device *vdev,
 		return ERR_PTR(-ENOMEM);
 
 	kref_init(&vm->ref);
-	spin_lock_init(&vm->notifier_lock);
+	mutex_init(&vm->svm_lock);
+	spin_lock_init(&vm->garbage_lock);
+	INIT_LIST_HEAD(&vm->ranges);
+	INIT_LIST_HEAD(&vm->garbage);
+	xa_init(&vm->leaves);
+	mt_init(&vm->advice);
 	vm->vdev = vdev;
 	vm->client = client;
 	vm->mm = current->mm;
+	vm->context = dma_fence_context_alloc(1);
+	vm->pid = task_tgid_nr(current);
 
-	ret = mmu_interval_notifier_insert(&vm->notifier, vm->mm, 0, ULONG_MAX,
-					   &vsvm_vm_notifier_ops);
-	if (ret) {
-		kfree(vm);
-		return ERR_PTR(ret);
-	}
+	ret = vsvm_queue_init(vm);
+	if (ret)
+		goto err_free;
+	ret = vsvm_vm_init_gpusvm(vm);
+	if (ret)
+		goto err_queue;
 
 	mmgrab(vm->mm);
+	mutex_lock(&vdev->vms_lock);
+	list_add_tail(&vm->link, &vdev->vms);
+	mutex_unlock(&vdev->vms_lock);
 	return vm;
+
+err_queue:
+	vsvm_queue_fini(vm);
+err_free:
+	mutex_destroy(&vm->svm_lock);
+	kfree(vm);
+	return ERR_PTR(ret);
+}
+
+/* Undo all mappings.  The jobs have ended. */
+static void vsvm_vm_detach(struct vsvm_vm *vm)
+{
+	lockdep_assert_held(&vm->vdev->vms_lock);
+
+	if (vm->detached)
+		return;
+	vm->detached = true;
+
+	mutex_lock(&vm->svm_lock);
+	drm_gpusvm_fini(&vm->gpusvm);
+	vsvm_pt_fini(vm);
+	mutex_unlock(&vm->svm_lock);
 }
 
 static void vsvm_vm_release(struct kref *ref)
 {
 	struct vsvm_vm *vm = container_of(ref, struct vsvm_vm, ref);
+	struct vsvm_device *vdev = vm->vdev;
 
-	mmu_interval_notifier_remove(&vm->notifier);
+	/* All in one, so that the removal of the device waits for it. */
+	mutex_lock(&vdev->vms_lock);
+	list_del(&vm->link);
+	vsvm_vm_detach(vm);
+	mutex_unlock(&vdev->vms_lock);
+
+	vsvm_queue_fini(vm);
+	mtree_destroy(&vm->advice);
+	mutex_destroy(&vm->svm_lock);
 	mmdrop(vm->mm);
 	kfree(vm);
 }
 
-static void vsvm_vm_put(struct vsvm_vm *vm)
+/**
+ * vsvm_vm_put() - Drop a reference to a VM
+ * @vm: The VM.
+ *
+ * Context: Process context, with no lock of the driver held.  Sleeps.
+ */
+void vsvm_vm_put(struct vsvm_vm *vm)
 {
 	kref_put(&vm->ref, vsvm_vm_release);
+}
+
+/**
+ * vsvm_vm_detach_all() - Have all VMs let go of a device
+ * @vdev: The device, after drm_dev_unplug().
+ *
+ * Ends their jobs and undoes their mappings.
+ */
+void vsvm_vm_detach_all(struct vsvm_device *vdev)
+{
+	struct vsvm_vm *vm;
+
+	guard(mutex)(&vdev->vms_lock);
+	list_for_each_entry(vm, &vdev->vms, link) {
+		vsvm_queue_close(vm, -ENODEV);
+		vsvm_vm_detach(vm);
+	}
 }
 
 /**
@@ -87,15 +343,22 @@ void vsvm_vm_destroy_all(struct vsvm_client *client)
 
 	xa_for_each(&client->vms, id, vm) {
 		xa_erase(&client->vms, id);
+		vsvm_queue_close(vm, -ECANCELED);
 		vsvm_vm_put(vm);
 	}
 }
 
-/*
- * Look up a VM to work with, which only its own process may do.  Hence the
- * address space is alive as long as the ioctl runs.
+/**
+ * vsvm_vm_get() - Look up a VM to work with
+ * @file: The open file.
+ * @id: Handle of the VM.
+ *
+ * Only its own process may work with a VM.  Hence the address space is alive as
+ * long as the ioctl runs.
+ *
+ * Return: The VM with a reference, -ENOENT or -EPERM.
  */
-static struct vsvm_vm *vsvm_vm_get(struct drm_file *file, u32 id)
+struct vsvm_vm *vsvm_vm_get(struct drm_file *file, u32 id)
 {
 	struct vsvm_client *client = file->driver_priv;
 	struct vsvm_vm *vm;
@@ -108,6 +371,58 @@ static struct vsvm_vm *vsvm_vm_get(struct drm_file *file, u32 id)
 		vm = ERR_PTR(vm ? -EPERM : -ENOENT);
 	xa_unlock(&client->vms);
 	return vm;
+}
+
+/**
+ * vsvm_vm_range_end() - Check a range that user space gave
+ * @vm: The VM.
+ * @start: First address.
+ * @size: Size in bytes.
+ * @end: Where to put the end address, exclusive.
+ *
+ * Return: 0, or -EINVAL if it is not in pages, empty or not in the address
+ * space.
+ */
+int vsvm_vm_range_end(struct vsvm_vm *vm, u64 start, u64 size, u64 *end)
+{
+	if (!size || !PAGE_ALIGNED(start | size) ||
+	    check_add_overflow(start, size, end) || *end > vm->mm->task_size)
+		return -EINVAL;
+	return 0;
+}
+
+static void vsvm_vm_print(struct vsvm_vm *vm, struct drm_printer *p)
+{
+	struct drm_gpusvm_range_flags flags;
+	struct vsvm_range *range;
+
+	drm_printf(p, "vm %llu: pid: %d\n", vm->context, vm->pid);
+	vsvm_queue_print(vm, p);
+
+	guard(mutex)(&vm->svm_lock);
+	list_for_each_entry(range, &vm->ranges, link) {
+		flags.__flags = READ_ONCE(range->base.flags.__flags);
+		drm_printf(p, "  %#lx-%#lx%s%s%s\n",
+			   drm_gpusvm_range_start(&range->base),
+			   drm_gpusvm_range_end(&range->base),
+			   flags.has_dma_mapping ? " mapped" : "",
+			   flags.has_devmem_pages ? " device" : "",
+			   flags.unmapped ? " unmapped" : "");
+	}
+}
+
+/**
+ * vsvm_vm_print_all() - Print the VMs of a device and their ranges
+ * @vdev: The device.
+ * @p: Where to.
+ */
+void vsvm_vm_print_all(struct vsvm_device *vdev, struct drm_printer *p)
+{
+	struct vsvm_vm *vm;
+
+	guard(mutex)(&vdev->vms_lock);
+	list_for_each_entry(vm, &vdev->vms, link)
+		vsvm_vm_print(vm, p);
 }
 
 /**
@@ -124,12 +439,15 @@ int vsvm_vm_create_ioctl(struct drm_device *drm, void *data,
 	struct vsvm_client *client = file->driver_priv;
 	struct drm_vsvm_vm_create *args = data;
 	struct vsvm_vm *vm;
-	int ret;
+	int ret, idx;
 
 	if (args->flags)
 		return -EINVAL;
 
+	if (!drm_dev_enter(drm, &idx))
+		return -ENODEV;
 	vm = vsvm_vm_create(to_vsvm(drm), client);
+	drm_dev_exit(idx);
 	if (IS_ERR(vm))
 		return PTR_ERR(vm);
 
@@ -164,429 +482,7 @@ int vsvm_vm_destroy_ioctl(struct drm_device *drm, void *data,
 	if (!vm)
 		return -ENOENT;
 
+	vsvm_queue_close(vm, -ECANCELED);
 	vsvm_vm_put(vm);
 	return 0;
-}
-
-/* Check a range that user space gave, and compute its end, exclusive. */
-static int vsvm_vm_range_end(struct vsvm_vm *vm, u64 start, u64 size, u64 *end)
-{
-	if (!size || !PAGE_ALIGNED(start | size) ||
-	    check_add_overflow(start, size, end) || *end > vm->mm->task_size)
-		return -EINVAL;
-	return 0;
-}
-
-/**
- * struct vsvm_snapshot - where the pages of a range are
- * @pages: One entry for each page.
- * @pfns: The same, as HMM has it.
- * @count: Number of pages for each enum drm_vsvm_place.
- */
-struct vsvm_snapshot {
-	struct drm_vsvm_page *pages;
-	unsigned long *pfns;
-	unsigned long count[DRM_VSVM_PLACE_UNMAPPED + 1];
-};
-
-static int vsvm_snapshot_init(struct vsvm_snapshot *snap, unsigned long size)
-{
-	unsigned long npages = size >> PAGE_SHIFT;
-
-	snap->pfns = kvmalloc_array(npages, sizeof(*snap->pfns) +
-				    sizeof(*snap->pages), GFP_KERNEL_ACCOUNT);
-	if (!snap->pfns)
-		return -ENOMEM;
-
-	snap->pages = (struct drm_vsvm_page *)(snap->pfns + npages);
-	return 0;
-}
-
-static void vsvm_snapshot_fini(struct vsvm_snapshot *snap)
-{
-	kvfree(snap->pfns);
-}
-
-static struct drm_vsvm_page vsvm_snapshot_page(struct vsvm_vm *vm,
-					       unsigned long hmm_pfn)
-{
-	struct drm_vsvm_page entry = {};
-	struct vsvm_device *vdev;
-	struct page *page;
-
-	/* What must stay true while the entry of HMM is looked at. */
-	lockdep_assert_held(&vm->notifier_lock);
-
-	if (hmm_pfn & HMM_PFN_ERROR) {
-		entry.place = DRM_VSVM_PLACE_UNMAPPED;
-		return entry;
-	}
-	if (!(hmm_pfn & HMM_PFN_VALID))
-		return entry;
-
-	entry.place = DRM_VSVM_PLACE_SYSTEM;
-	if (hmm_pfn & HMM_PFN_WRITE)
-		entry.flags = DRM_VSVM_PAGE_WRITE;
-
-	page = hmm_pfn_to_page(hmm_pfn);
-	if (is_device_private_page(page)) {
-		vdev = vsvm_from_page(page);
-		entry.place = vdev == vm->vdev ? DRM_VSVM_PLACE_DEVICE :
-						 DRM_VSVM_PLACE_PEER;
-		entry.device = vdev->index;
-	}
-	return entry;
-}
-
-/* One try.  Returns -EBUSY if the memory changed meanwhile. */
-static int vsvm_snapshot_try(struct vsvm_vm *vm, struct vsvm_snapshot *snap,
-			     struct hmm_range *range)
-{
-	unsigned long i, n = (range->end - range->start) >> PAGE_SHIFT;
-	int ret;
-
-	range->notifier_seq = mmu_interval_read_begin(range->notifier);
-
-	ret = mmap_read_lock_killable(vm->mm);
-	if (ret)
-		return ret;
-	ret = hmm_range_fault(range);
-	mmap_read_unlock(vm->mm);
-	if (ret)
-		return ret;
-
-	memset(snap->count, 0, sizeof(snap->count));
-	spin_lock(&vm->notifier_lock);
-	if (mmu_interval_read_retry(range->notifier, range->notifier_seq)) {
-		spin_unlock(&vm->notifier_lock);
-		return -EBUSY;
-	}
-	for (i = 0; i < n; i++) {
-		snap->pages[i] = vsvm_snapshot_page(vm, snap->pfns[i]);
-		snap->count[snap->pages[i].place]++;
-	}
-	spin_unlock(&vm->notifier_lock);
-	return 0;
-}
-
-/*
- * See where the pages from @start to @end are.  Nothing is faulted in.  Goes
- * without drm_dev_enter(): a page that is mapped keeps its region in place.
- */
-static int vsvm_snapshot_take(struct vsvm_vm *vm, struct vsvm_snapshot *snap,
-			      unsigned long start, unsigned long end)
-{
-	unsigned long timeout = msecs_to_jiffies(HMM_RANGE_DEFAULT_TIMEOUT);
-	unsigned long deadline = jiffies + timeout;
-	struct hmm_range range = {
-		.notifier = &vm->notifier,
-		.start = start,
-		.end = end,
-		.hmm_pfns = snap->pfns,
-		.dev_private_owner = vsvm_owner(),
-	};
-	int ret;
-
-	do {
-		ret = vsvm_snapshot_try(vm, snap, &range);
-		if (ret == -EBUSY && fatal_signal_pending(current))
-			ret = -EINTR;
-	} while (ret == -EBUSY && time_before(jiffies, deadline));
-	return ret;
-}
-
-/**
- * struct vsvm_prefetch - a prefetch in progress
- * @vm: The VM.
- * @args: What user space wants, and the counts it gets.
- * @snap: Scratch memory for prefetch to system memory.
- * @end: End address, exclusive.
- */
-struct vsvm_prefetch {
-	struct vsvm_vm *vm;
-	struct drm_vsvm_prefetch *args;
-	struct vsvm_snapshot snap;
-	u64 end;
-};
-
-static bool vsvm_prefetch_is_partial(const struct vsvm_prefetch *pf)
-{
-	return pf->args->flags & DRM_VSVM_PREFETCH_PARTIAL;
-}
-
-/* Account for pages that stay where they are. */
-static int vsvm_prefetch_leave(struct vsvm_prefetch *pf, unsigned long npages,
-			       int err)
-{
-	pf->args->left += npages;
-	return npages && !vsvm_prefetch_is_partial(pf) ? err : 0;
-}
-
-static int vsvm_prefetch_populate(struct vsvm_prefetch *pf,
-				  unsigned long start, unsigned long end)
-{
-	struct vsvm_populate pop = {
-		.mig = {
-			.mm = pf->vm->mm,
-			.start = start,
-			.end = end,
-			.timeslice_ms = pf->args->timeslice_ms,
-			.flags = DRM_PAGEMAP_MIGRATE_PARTIAL,
-		},
-		.client = pf->vm->client,
-		.fault_window = pf->args->fault_window,
-	};
-	int ret;
-
-	ret = vsvm_mem_populate(pf->vm->vdev, &pop);
-	if (ret)
-		return ret;
-
-	pf->args->moved += pop.mig.moved;
-	pf->args->resident += pop.mig.resident;
-	return vsvm_prefetch_leave(pf, pop.mig.left, -EBUSY);
-}
-
-/*
- * One step of a prefetch to the device: what is in one mapping and within one
- * chunk.  The next step is at @next.
- */
-static int vsvm_prefetch_to_device(struct vsvm_prefetch *pf,
-				   unsigned long start, unsigned long chunk_end,
-				   unsigned long *next)
-{
-	struct mm_struct *mm = pf->vm->mm;
-	struct vm_area_struct *vma;
-
-	mmap_assert_locked(mm);
-
-	vma = find_vma(mm, start);
-	if (!vma || vma->vm_start > start) {
-		*next = min_t(u64, pf->end, vma ? vma->vm_start : pf->end);
-		return vsvm_prefetch_is_partial(pf) ? 0 : -EFAULT;
-	}
-
-	*next = min(chunk_end, vma->vm_end);
-	if (!vma_is_anonymous(vma) || vma->vm_flags & VM_SPECIAL)
-		return vsvm_prefetch_leave(pf, (*next - start) >> PAGE_SHIFT,
-					   -EOPNOTSUPP);
-
-	return vsvm_prefetch_populate(pf, start, *next);
-}
-
-static int vsvm_prefetch_to_device_locked(struct vsvm_prefetch *pf,
-					  unsigned long start,
-					  unsigned long chunk_end,
-					  unsigned long *next)
-{
-	int ret, idx;
-
-	if (!drm_dev_enter(&pf->vm->vdev->drm, &idx))
-		return -ENODEV;
-
-	ret = mmap_read_lock_killable(pf->vm->mm);
-	if (!ret) {
-		ret = vsvm_prefetch_to_device(pf, start, chunk_end, next);
-		mmap_read_unlock(pf->vm->mm);
-	}
-	drm_dev_exit(idx);
-	return ret;
-}
-
-/*
- * One step of a prefetch to system memory, by touching what is on a device as
- * the CPU would.  An address that went away meanwhile is no error.
- */
-static int vsvm_prefetch_to_system(struct vsvm_prefetch *pf,
-				   unsigned long start, unsigned long end)
-{
-	unsigned long i, n = (end - start) >> PAGE_SHIFT;
-	struct vsvm_snapshot *snap = &pf->snap;
-	unsigned long before, after;
-	int ret;
-
-	ret = vsvm_snapshot_take(pf->vm, snap, start, end);
-	if (ret)
-		return ret;
-
-	pf->args->resident += snap->count[DRM_VSVM_PLACE_SYSTEM];
-	before = snap->count[DRM_VSVM_PLACE_DEVICE] +
-		 snap->count[DRM_VSVM_PLACE_PEER];
-	if (!before)
-		return 0;
-
-	for (i = 0; i < n; i++)
-		if (snap->pages[i].place == DRM_VSVM_PLACE_DEVICE ||
-		    snap->pages[i].place == DRM_VSVM_PLACE_PEER)
-			fault_in_readable((const char __user *)start +
-					  (i << PAGE_SHIFT), 1);
-
-	ret = vsvm_snapshot_take(pf->vm, snap, start, end);
-	if (ret)
-		return ret;
-
-	after = snap->count[DRM_VSVM_PLACE_DEVICE] +
-		snap->count[DRM_VSVM_PLACE_PEER];
-	pf->args->moved += before - min(before, after);
-	return vsvm_prefetch_leave(pf, after, -EBUSY);
-}
-
-/* Step by step, so that the device can be unplugged and the task killed. */
-static int vsvm_prefetch_run(struct vsvm_prefetch *pf)
-{
-	unsigned long chunk = vsvm_mem_chunk(pf->vm->vdev);
-	unsigned long addr, chunk_end, next;
-	int ret;
-
-	for (addr = pf->args->start; addr < pf->end; addr = next) {
-		if (fatal_signal_pending(current))
-			return -EINTR;
-
-		chunk_end = min_t(u64, pf->end, ALIGN(addr + 1, chunk));
-		next = chunk_end;
-		if (pf->args->place == DRM_VSVM_PLACE_DEVICE)
-			ret = vsvm_prefetch_to_device_locked(pf, addr,
-							     chunk_end, &next);
-		else
-			ret = vsvm_prefetch_to_system(pf, addr, chunk_end);
-		if (ret)
-			return ret;
-		cond_resched();
-	}
-	return 0;
-}
-
-static int vsvm_prefetch_check(struct vsvm_vm *vm,
-			       const struct drm_vsvm_prefetch *args)
-{
-	if (args->flags & ~DRM_VSVM_PREFETCH_PARTIAL)
-		return -EINVAL;
-
-	switch (args->place) {
-	case DRM_VSVM_PLACE_SYSTEM:
-		return args->timeslice_ms || args->fault_window ? -EINVAL : 0;
-	case DRM_VSVM_PLACE_DEVICE:
-		if (args->timeslice_ms > VSVM_MAX_TIMESLICE_MS ||
-		    !PAGE_ALIGNED(args->fault_window) ||
-		    args->fault_window > vsvm_mem_chunk(vm->vdev))
-			return -EINVAL;
-		return 0;
-	default:
-		return -EINVAL;
-	}
-}
-
-static int vsvm_vm_prefetch(struct vsvm_vm *vm, struct drm_vsvm_prefetch *args)
-{
-	struct vsvm_prefetch pf = { .vm = vm, .args = args };
-	int ret;
-
-	ret = vsvm_prefetch_check(vm, args);
-	if (ret)
-		return ret;
-	ret = vsvm_vm_range_end(vm, args->start, args->size, &pf.end);
-	if (ret)
-		return ret;
-
-	if (args->place == DRM_VSVM_PLACE_SYSTEM) {
-		ret = vsvm_snapshot_init(&pf.snap, vsvm_mem_chunk(vm->vdev));
-		if (ret)
-			return ret;
-	}
-
-	ret = vsvm_prefetch_run(&pf);
-	vsvm_snapshot_fini(&pf.snap);
-	return ret;
-}
-
-/**
- * vsvm_prefetch_ioctl() - DRM_IOCTL_VSVM_PREFETCH
- * @drm: The device.
- * @data: struct drm_vsvm_prefetch.
- * @file: The open file.
- *
- * Return: 0 or a negative errno, see there.
- */
-int vsvm_prefetch_ioctl(struct drm_device *drm, void *data,
-			struct drm_file *file)
-{
-	struct drm_vsvm_prefetch *args = data;
-	struct vsvm_vm *vm;
-	int ret;
-
-	args->moved = 0;
-	args->resident = 0;
-	args->left = 0;
-
-	vm = vsvm_vm_get(file, args->vm_id);
-	if (IS_ERR(vm))
-		return PTR_ERR(vm);
-
-	ret = vsvm_vm_prefetch(vm, args);
-	vsvm_vm_put(vm);
-	return ret;
-}
-
-static int vsvm_residency_run(struct vsvm_vm *vm, struct vsvm_snapshot *snap,
-			      const struct drm_vsvm_residency *args, u64 end)
-{
-	struct drm_vsvm_page __user *out = u64_to_user_ptr(args->pages);
-	unsigned long chunk = vsvm_mem_chunk(vm->vdev);
-	unsigned long addr, next, n;
-	int ret;
-
-	for (addr = args->start; addr < end; addr = next) {
-		if (fatal_signal_pending(current))
-			return -EINTR;
-
-		next = min_t(u64, end, ALIGN(addr + 1, chunk));
-		n = (next - addr) >> PAGE_SHIFT;
-		ret = vsvm_snapshot_take(vm, snap, addr, next);
-		if (ret)
-			return ret;
-
-		if (copy_to_user(out, snap->pages, n * sizeof(*out)))
-			return -EFAULT;
-		out += n;
-		cond_resched();
-	}
-	return 0;
-}
-
-/**
- * vsvm_residency_ioctl() - DRM_IOCTL_VSVM_RESIDENCY
- * @drm: The device.
- * @data: struct drm_vsvm_residency.
- * @file: The open file.
- *
- * Return: 0 or a negative errno, see there.
- */
-int vsvm_residency_ioctl(struct drm_device *drm, void *data,
-			 struct drm_file *file)
-{
-	struct drm_vsvm_residency *args = data;
-	struct vsvm_snapshot snap;
-	struct vsvm_vm *vm;
-	u64 end;
-	int ret;
-
-	if (args->flags)
-		return -EINVAL;
-
-	vm = vsvm_vm_get(file, args->vm_id);
-	if (IS_ERR(vm))
-		return PTR_ERR(vm);
-
-	ret = vsvm_vm_range_end(vm, args->start, args->size, &end);
-	if (ret)
-		goto out_put;
-	ret = vsvm_snapshot_init(&snap, vsvm_mem_chunk(vm->vdev));
-	if (ret)
-		goto out_put;
-
-	ret = vsvm_residency_run(vm, &snap, args, end);
-	vsvm_snapshot_fini(&snap);
-out_put:
-	vsvm_vm_put(vm);
-	return ret;
 }

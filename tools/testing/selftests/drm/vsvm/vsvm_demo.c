@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Shows what happens to the memory of a process when a GPU, here the virtual
- * one of vsvm, takes it into its own memory.
+ * Shows a process and a GPU, here the virtual one of vsvm, at work on the same
+ * memory, under the same addresses: what the GPU touches moves to its memory,
+ * what the CPU touches comes back.
  *
- * After each step, where the pages are according to the driver is compared with
- * what /proc/self/pagemap says, and then the contents with what was written.
- * Any difference makes the program fail.
+ * Each line is a step.  The bar shows where each part of the memory is after
+ * it, as the driver says; what /proc/self/pagemap says must agree.  Then the
+ * contents are verified where they are.  Any difference makes the program fail.
  */
 
 #include <errno.h>
+#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,451 +21,506 @@
 #include "vsvm_util.h"
 
 #define BAR_WIDTH	24
-#define MiB		(1024.0 * 1024.0)
+#define NODES		3000
+#define DIM		32
+
+struct counts {
+	uint64_t gpu_faults;
+	uint64_t evictions;
+	long long moved;
+	long long returned;
+};
 
 struct demo {
-	int fd;
-	uint32_t vm;
-	unsigned int device;
-	size_t page_size;
-	struct drm_vsvm_query query;
+	struct vsvm_gpu gpu;
+	struct vsvm_gpu second;
+	/* Another VM, which reads memory where it is, and moves none. */
+	struct vsvm_gpu witness;
+	size_t page;
 
-	/* The memory that it is about, and what should be in it. */
+	/* The memory that it is about. */
 	char *mem;
 	size_t size;
 	uint64_t checksum;
 
-	/* For the running step. */
-	double began;
-	double took;
+	struct counts before;
+	struct counts total;
 	int failures;
-};
-
-struct residency {
-	struct drm_vsvm_page *pages;
-	uint8_t *pagemap;
-	size_t npages;
-	size_t ram;
-	size_t device;
-	size_t none;
-	bool agree;
 };
 
 static void fail(struct demo *d, const char *what, int err)
 {
-	printf("  ** %s: %s\n", what, err ? strerror(-err) : "wrong");
+	printf("  ** %s: %s\n", what, err ? strerror(abs(err)) : "wrong");
 	d->failures++;
+}
+
+static void must(struct demo *d, const char *what, int ret)
+{
+	if (ret)
+		fail(d, what, ret);
+}
+
+static struct counts count(struct demo *d)
+{
+	struct drm_vsvm_query query = {};
+	struct counts c = {};
+
+	if (!vsvm_query(d->gpu.fd, &query)) {
+		c.gpu_faults = query.gpu_faults;
+		c.evictions = query.evictions;
+	}
+	c.moved = vsvm_region_figure(0, "pages-to-devmem");
+	c.returned = vsvm_region_figure(0, "pages-faulted");
+	return c;
 }
 
 static void begin(struct demo *d)
 {
-	d->began = vsvm_now_ms();
+	d->before = count(d);
 }
 
-static void end(struct demo *d)
+static char bar_char(const struct drm_vsvm_page *page, size_t n)
 {
-	d->took = vsvm_now_ms() - d->began;
+	static const char chars[] = {
+		[DRM_VSVM_PLACE_NONE] = '.',
+		[DRM_VSVM_PLACE_SYSTEM] = '-',
+		[DRM_VSVM_PLACE_DEVICE] = '#',
+		[DRM_VSVM_PLACE_PEER] = '2',
+		[DRM_VSVM_PLACE_UNMAPPED] = ' ',
+	};
+	size_t i, most = 0, count[sizeof(chars)] = {};
+
+	for (i = 0; i < n; i++)
+		count[page[i].place]++;
+	for (i = 0; i < sizeof(chars); i++)
+		if (count[i] > count[most])
+			most = i;
+	return chars[most];
 }
 
-static void count_page(struct residency *r, size_t i)
+/* Without the device there is one witness left. */
+static int look(struct demo *d, struct drm_vsvm_page *pages, size_t n)
 {
-	int want;
-
-	switch (r->pages[i].place) {
-	case DRM_VSVM_PLACE_SYSTEM:
-		r->ram++;
-		want = VSVM_PAGEMAP_PRESENT;
-		break;
-	case DRM_VSVM_PLACE_DEVICE:
-	case DRM_VSVM_PLACE_PEER:
-		r->device++;
-		want = VSVM_PAGEMAP_SWAPPED;
-		break;
-	default:
-		r->none++;
-		/* Memory that is really swapped out is nowhere, too. */
-		want = r->pagemap[i] == VSVM_PAGEMAP_SWAPPED ?
-		       VSVM_PAGEMAP_SWAPPED : VSVM_PAGEMAP_NONE;
-	}
-	if (r->pagemap[i] != want)
-		r->agree = false;
-}
-
-static int look(struct demo *d, struct residency *r)
-{
+	uint8_t *pagemap = (uint8_t *)(pages + n);
 	size_t i;
 	int ret;
 
-	memset(r, 0, sizeof(*r));
-	r->npages = d->size / d->page_size;
-	r->pages = calloc(r->npages, sizeof(*r->pages));
-	r->pagemap = calloc(r->npages, sizeof(*r->pagemap));
-	if (!r->pages || !r->pagemap)
-		return -ENOMEM;
-
-	ret = vsvm_pagemap(d->mem, r->npages, r->pagemap);
-	if (ret)
-		return ret;
-
-	ret = vsvm_residency(d->fd, d->vm, d->mem, d->size, r->pages);
-	r->agree = !ret;
-	for (i = 0; i < r->npages && !ret; i++)
-		count_page(r, i);
-
-	/* Without the device, there is one witness left. */
-	for (i = 0; i < r->npages && ret == -ENODEV; i++) {
-		r->ram += r->pagemap[i] == VSVM_PAGEMAP_PRESENT;
-		r->none += r->pagemap[i] != VSVM_PAGEMAP_PRESENT;
-		r->pages[i].place = r->pagemap[i] == VSVM_PAGEMAP_PRESENT ?
-				    DRM_VSVM_PLACE_SYSTEM : DRM_VSVM_PLACE_NONE;
-	}
-	return ret == -ENODEV ? 0 : ret;
-}
-
-/* One character for each part of the memory: where most of its pages are. */
-static void make_bar(const struct residency *r, char *bar)
-{
-	size_t i, c, first, last, ram, dev;
-
-	for (c = 0; c < BAR_WIDTH; c++) {
-		first = c * r->npages / BAR_WIDTH;
-		last = (c + 1) * r->npages / BAR_WIDTH;
-		ram = 0;
-		dev = 0;
-		for (i = first; i < last; i++) {
-			ram += r->pages[i].place == DRM_VSVM_PLACE_SYSTEM;
-			dev += r->pages[i].place == DRM_VSVM_PLACE_DEVICE;
-		}
-		if (dev > ram)
-			bar[c] = '#';
-		else
-			bar[c] = ram ? '-' : '.';
-	}
-	bar[BAR_WIDTH] = '\0';
-}
-
-static void table_head(const struct demo *d)
-{
-	printf("\nvsvm.%u: %.0f MiB of device memory, pages of %zu KiB, allocations up to %u KiB\n",
-	       d->device, d->query.vram_size / MiB, d->page_size / 1024,
-	       d->query.chunk_size / 1024);
-	printf("\n%-43s %6s %6s %6s  %-*s %8s %9s  %-7s %s\n", "", "pages",
-	       "", "", BAR_WIDTH, "# device  - RAM  . none", "device", "", "", "");
-	printf("%-43s %6s %6s %6s  %-*s %8s %9s  %-7s %s\n", "step", "RAM",
-	       "device", "none", BAR_WIDTH, "start to end of memory",
-	       "use MiB", "time ms", "pagemap", "data");
-	printf("%.43s %.20s  %.*s %.18s  %.7s %.4s\n",
-	       "--------------------------------------------",
-	       "-------------------------------", BAR_WIDTH,
-	       "-------------------------------",
-	       "-------------------------------",
-	       "-------", "----");
-}
-
-/*
- * Print what a step led to, then verify the data, which brings it back to RAM.
- * @want: the place where @count pages must be, or -1.
- */
-static void show(struct demo *d, const char *step, int want, size_t count)
-{
-	char bar[BAR_WIDTH + 1], use[16] = "-";
-	struct drm_vsvm_query query;
-	struct residency r;
-	const char *agree;
-	bool data_ok;
-	int ret;
-
-	ret = look(d, &r);
-	if (ret) {
-		fail(d, "residency", ret);
-		goto out;
-	}
-	if (!vsvm_query(d->fd, &query))
-		snprintf(use, sizeof(use), "%.1f", query.vram_used / MiB);
-	make_bar(&r, bar);
-
-	agree = strcmp(use, "-") ? (r.agree ? "agrees" : "DIFFERS") : "alone";
-	data_ok = !d->checksum || vsvm_checksum(d->mem, d->size) == d->checksum;
-	printf("%-43s %6zu %6zu %6zu  %s %8s %9.2f  %-7s %s\n", step, r.ram,
-	       r.device, r.none, bar, use, d->took, agree,
-	       !d->checksum ? "-" : data_ok ? "ok" : "BAD");
-	fflush(stdout);
-
-	if (!data_ok)
-		fail(d, "contents", 0);
-	if (!strcmp(agree, "DIFFERS"))
-		fail(d, "/proc/self/pagemap", 0);
-	if ((want == DRM_VSVM_PLACE_SYSTEM && r.ram != count) ||
-	    (want == DRM_VSVM_PLACE_DEVICE && r.device != count) ||
-	    (want == DRM_VSVM_PLACE_NONE && r.none != count))
-		fail(d, "where the pages are", 0);
-out:
-	free(r.pages);
-	free(r.pagemap);
-}
-
-static size_t all(const struct demo *d)
-{
-	return d->size / d->page_size;
-}
-
-static int prefetch(struct demo *d, size_t offset, size_t size, uint32_t place,
-		    size_t window)
-{
-	struct drm_vsvm_prefetch args = {
-		.vm_id = d->vm,
-		.start = (uintptr_t)d->mem + offset,
-		.size = size,
-		.place = place,
-		.fault_window = window,
-	};
-	int ret;
-
-	ret = vsvm_ioctl(d->fd, DRM_IOCTL_VSVM_PREFETCH, &args);
-	if (ret)
-		fail(d, "prefetch", ret);
+	ret = vsvm_residency(&d->gpu, d->mem, d->size, pages);
+	if (ret != -ENODEV)
+		return ret ? ret : vsvm_count(&d->gpu, d->mem, d->size, 0) < 0;
+	ret = vsvm_pagemap(d->mem, n, pagemap);
+	for (i = 0; i < n && !ret; i++)
+		pages[i].place = pagemap[i] == VSVM_PAGEMAP_PRESENT ?
+				 DRM_VSVM_PLACE_SYSTEM : DRM_VSVM_PLACE_NONE;
 	return ret;
 }
 
-static void to_device(struct demo *d, size_t window)
+static void show_bar(struct demo *d, char *bar)
 {
-	prefetch(d, 0, d->size, DRM_VSVM_PLACE_DEVICE, window);
-}
+	size_t n = d->size / d->page, c, first, last;
+	struct drm_vsvm_page *pages = calloc(n, sizeof(*pages) + 1);
+	int ret = pages ? look(d, pages, n) : -ENOMEM;
 
-static int open_device(struct demo *d)
-{
-	int ret;
-
-	d->fd = vsvm_open(d->device);
-	if (d->fd < 0)
-		return d->fd;
-
-	ret = vsvm_query(d->fd, &d->query);
-	return ret ? ret : vsvm_vm_create(d->fd, &d->vm);
-}
-
-static int allocate(struct demo *d, size_t size)
-{
-	d->size = size;
-	d->checksum = 0;
-	d->mem = mmap(NULL, size, PROT_READ | PROT_WRITE,
-		      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	return d->mem == MAP_FAILED ? -errno : 0;
-}
-
-static void fill(struct demo *d, uint64_t seed)
-{
-	vsvm_fill(d->mem, d->size, seed);
-	d->checksum = vsvm_checksum(d->mem, d->size);
-}
-
-static void touch(struct demo *d, size_t npages)
-{
-	size_t i;
-
-	for (i = 0; i < npages; i++)
-		vsvm_touch(d->mem + i * d->page_size);
-}
-
-static int demo_prefetch(struct demo *d)
-{
-	size_t size = 8 << 20;
-	int ret;
-
-	if (size > d->query.vram_size / 2)
-		size = d->query.vram_size / 2;
-
-	begin(d);
-	ret = allocate(d, size);
+	memset(bar, '?', BAR_WIDTH);
+	bar[BAR_WIDTH] = '\0';
 	if (ret) {
-		fail(d, "mmap", ret);
-		return ret;
+		fail(d, "driver and kernel differ on residency", ret);
+	} else {
+		for (c = 0; c < BAR_WIDTH; c++) {
+			first = c * n / BAR_WIDTH;
+			last = (c + 1) * n / BAR_WIDTH;
+			bar[c] = bar_char(pages + first,
+					  last > first ? last - first : 1);
+		}
 	}
-	end(d);
-	show(d, "allocate memory", DRM_VSVM_PLACE_NONE, all(d));
-
-	begin(d);
-	fill(d, 1);
-	end(d);
-	show(d, "fill it", DRM_VSVM_PLACE_SYSTEM, all(d));
-
-	begin(d);
-	to_device(d, 0);
-	end(d);
-	show(d, "prefetch to the device", DRM_VSVM_PLACE_DEVICE, all(d));
-	return 0;
+	free(pages);
 }
 
-static void demo_faults(struct demo *d)
+/* By the second VM, or by the CPU if there is no device. */
+static bool verify(struct demo *d)
 {
-	size_t chunk = d->query.chunk_size / d->page_size;
-	size_t few = all(d) / 2 < 64 ? all(d) / 2 : 64;
+	uint64_t sum;
 
-	to_device(d, 0);
-	begin(d);
-	touch(d, all(d));
-	end(d);
-	show(d, "  CPU reads all, allocation by allocation",
-	     DRM_VSVM_PLACE_SYSTEM, all(d));
-
-	to_device(d, d->page_size);
-	begin(d);
-	touch(d, all(d));
-	end(d);
-	show(d, "  CPU reads all, page by page", DRM_VSVM_PLACE_SYSTEM, all(d));
-
-	/* The first allocation ends where the chunk does. */
-	chunk -= ((uintptr_t)d->mem / d->page_size) % chunk;
-	to_device(d, 0);
-	begin(d);
-	touch(d, 1);
-	end(d);
-	show(d, "  CPU reads 1 page, window: allocation",
-	     DRM_VSVM_PLACE_SYSTEM, chunk < all(d) ? chunk : all(d));
-
-	to_device(d, d->page_size);
-	begin(d);
-	touch(d, few);
-	end(d);
-	show(d, "  CPU reads some pages, window: page",
-	     DRM_VSVM_PLACE_SYSTEM, few);
-
-	to_device(d, 0);
-	begin(d);
-	prefetch(d, 0, d->size, DRM_VSVM_PLACE_SYSTEM, 0);
-	end(d);
-	show(d, "prefetch back to system memory", DRM_VSVM_PLACE_SYSTEM, all(d));
+	if (!d->checksum)
+		return true;
+	if (vsvm_gpu_checksum(&d->witness, d->mem, d->size, &sum))
+		sum = vsvm_checksum(d->mem, d->size);
+	return sum == d->checksum;
 }
 
-/* The child has its own view of the memory, and of the device. */
-static int demo_child(struct demo *d)
+static void end(struct demo *d, const char *step)
 {
+	struct counts after = count(d), *total = &d->total;
+	uint64_t faults = after.gpu_faults - d->before.gpu_faults;
+	uint64_t evictions = after.evictions - d->before.evictions;
+	long long returned = after.returned - d->before.returned;
+	long long moved = after.moved - d->before.moved;
+	char bar[BAR_WIDTH + 1];
+	bool good;
+
+	/* A device that was bound again starts with zero. */
+	if (after.gpu_faults < d->before.gpu_faults || after.returned < 0) {
+		faults = 0;
+		evictions = 0;
+		returned = 0;
+		moved = 0;
+	}
+	total->gpu_faults += faults;
+	total->evictions += evictions;
+	total->returned += returned;
+	total->moved += moved;
+
+	show_bar(d, bar);
+	good = verify(d);
+	printf("%-32s %s %6llu %6lld %4llu %s\n", step, bar,
+	       (unsigned long long)faults, returned,
+	       (unsigned long long)evictions,
+	       !d->checksum ? " -" : good ? "ok" : "BAD");
+	fflush(stdout);
+	if (!good)
+		fail(d, "contents", 0);
+}
+
+static void heading(const char *text)
+{
+	printf("\n%-57s %6s %6s %4s\n", text, "GPU", "CPU", "evic");
+	printf("%-32s %-24s %6s %6s %4s %s\n", "", "start to end of the memory",
+	       "faults", "pages", "tion", "data");
+}
+
+static int open_devices(struct demo *d)
+{
+	int ret;
+
+	ret = vsvm_gpu_open(&d->gpu, 0);
+	if (ret)
+		return ret;
+	ret = vsvm_gpu_open(&d->witness, 0);
+	if (!ret && d->mem)
+		ret = vsvm_advise(&d->witness, d->mem, d->size,
+				  DRM_VSVM_PLACE_SYSTEM);
+	return ret;
+}
+
+static void watch(struct demo *d, void *mem, size_t size)
+{
+	uintptr_t start = (uintptr_t)mem / d->page * d->page;
+
+	d->mem = (char *)start;
+	d->size = ((uintptr_t)mem + size - start + d->page - 1) / d->page *
+		  d->page;
+	d->checksum = 0;
+	must(d, "advise", vsvm_advise(&d->witness, d->mem, d->size,
+				      DRM_VSVM_PLACE_SYSTEM));
+}
+
+struct node {
+	struct node *next;
+	uint64_t value;
+	char payload[240];
+};
+
+/* Of the heap, as malloc() has it: a pointer is a pointer for both. */
+static void demo_list(struct demo *d)
+{
+	struct node *first = NULL, *node, *low = NULL, *high = NULL;
+	uint64_t nodes = 0, sum = 0, expected = 0, found = 0;
+	int i;
+
+	mallopt(M_MMAP_THRESHOLD, 1 << 30);
+	heading("A linked list, made of malloc()");
+	for (i = 0; i < NODES; i++) {
+		node = malloc(sizeof(*node));
+		if (!node) {
+			fail(d, "malloc", -ENOMEM);
+			return;
+		}
+		node->next = first;
+		node->value = i;
+		first = node;
+		if (!low || node < low)
+			low = node;
+		if (node > high)
+			high = node;
+	}
+	watch(d, low, (char *)(high + 1) - (char *)low);
+	begin(d);
+	end(d, "CPU builds it, 3000 nodes");
+
+	begin(d);
+	must(d, "walk", vsvm_gpu_walk(&d->gpu, first, NODES, 8, 1000, &nodes,
+				      &sum));
+	end(d, "GPU walks it, adds 1000 to each");
+	if (nodes != NODES || sum != NODES * (NODES - 1) / 2)
+		fail(d, "what the GPU found", 0);
+
+	begin(d);
+	for (node = first; node; node = node->next)
+		found += node->value;
+	end(d, "CPU walks it and adds up");
+	for (i = 0; i < NODES; i++)
+		expected += 1000 + i;
+	printf("  sum of the CPU: %llu, expected: %llu\n",
+	       (unsigned long long)found, (unsigned long long)expected);
+	if (found != expected)
+		fail(d, "sum", 0);
+}
+
+/* Row by row: c[i] += b[k] * a[i][k]. */
+static void multiply(struct demo *d, uint64_t (*c)[DIM], uint64_t (*a)[DIM],
+		     uint64_t (*b)[DIM])
+{
+	uint32_t i, k, n, max = d->gpu.query.max_ops;
+	struct drm_vsvm_op ops[DIM];
+
+	for (i = 0; i < DIM; i++) {
+		for (k = 0, n = 0; k < DIM; k++) {
+			ops[n++] = vsvm_op_muladd(c[i], b[k], &a[i][k],
+						  sizeof(c[i]));
+			if (n < max && k + 1 < DIM)
+				continue;
+			must(d, "muladd", vsvm_run(&d->gpu, ops, n, NULL));
+			n = 0;
+		}
+	}
+}
+
+static void demo_matrix(struct demo *d)
+{
+	size_t one = sizeof(uint64_t[DIM][DIM]);
+	uint64_t (*a)[DIM], (*b)[DIM], (*c)[DIM], sum;
+	int i, j, k, bad = 0;
+
+	heading("A product of matrices, 32 x 32 words");
+	a = vsvm_alloc(3 * one, d->gpu.query.chunk_size);
+	if (!a) {
+		fail(d, "memory", -ENOMEM);
+		return;
+	}
+	b = a + DIM;
+	c = b + DIM;
+	vsvm_fill(a, 2 * one, 7);
+	memset(c, 0, one);
+	watch(d, a, 3 * one);
+	begin(d);
+	end(d, "CPU makes two, and one of zeroes");
+
+	begin(d);
+	multiply(d, c, a, b);
+	end(d, "GPU multiplies: 1024 vector ops");
+
+	begin(d);
+	for (i = 0; i < DIM; i++) {
+		for (j = 0; j < DIM; j++) {
+			for (k = 0, sum = 0; k < DIM; k++)
+				sum += a[i][k] * b[k][j];
+			bad += sum != c[i][j];
+		}
+	}
+	end(d, "CPU multiplies as well");
+	printf("  %d of %d words differ\n", bad, DIM * DIM);
+	if (bad)
+		fail(d, "product", 0);
+	munmap(a, 3 * one);
+}
+
+static void touch(struct demo *d, size_t first, size_t last)
+{
+	for (; first < last; first += d->page)
+		vsvm_touch(d->mem + first);
+}
+
+static void to_system(struct demo *d)
+{
+	must(d, "prefetch", vsvm_prefetch(&d->gpu, d->mem, d->size,
+					  DRM_VSVM_PLACE_SYSTEM));
+}
+
+static void gpu_reads(struct demo *d, struct vsvm_gpu *gpu, size_t size)
+{
+	uint64_t sum;
+
+	must(d, "checksum", vsvm_gpu_checksum(gpu, d->mem, size, &sum));
+	if (size == d->size && sum != d->checksum)
+		fail(d, "what the GPU read", 0);
+}
+
+static void fork_child(struct demo *d)
+{
+	/* Its memory, its VMs. */
 	d->failures = 0;
-	if (vsvm_vm_create(d->fd, &d->vm))
-		fail(d, "VM of the child", 0);
-	show(d, "  child: shares it with its parent", DRM_VSVM_PLACE_DEVICE,
-	     all(d));
-
+	must(d, "devices of the child", open_devices(d));
 	begin(d);
-	vsvm_fill(d->mem, d->size / 2, 3);
-	end(d);
+	vsvm_fill(d->mem, d->size / 4, 99);
 	d->checksum = vsvm_checksum(d->mem, d->size);
-	show(d, "  child: writes to the first half", DRM_VSVM_PLACE_SYSTEM,
-	     all(d));
-	return d->failures ? 1 : 0;
+	end(d, "  child writes to a quarter");
+	_exit(d->failures ? 1 : 0);
 }
 
 static void demo_fork(struct demo *d)
 {
-	int status = -1;
+	int status;
 	pid_t pid;
 
-	to_device(d, 0);
-	fflush(stdout);
+	must(d, "prefetch", vsvm_prefetch(&d->gpu, d->mem, d->size,
+					  DRM_VSVM_PLACE_DEVICE));
 	begin(d);
 	pid = fork();
-	end(d);
 	if (!pid)
-		_exit(demo_child(d));
+		fork_child(d);
 	if (pid < 0 || waitpid(pid, &status, 0) != pid || status)
 		fail(d, "child", 0);
-	show(d, "fork: parent after the child's writes", -1, 0);
-
-	to_device(d, 0);
-	begin(d);
-	fill(d, 4);
-	end(d);
-	show(d, "  parent: writes to all", DRM_VSVM_PLACE_SYSTEM, all(d));
+	end(d, "fork(): parent, after the child");
 }
 
-static void demo_eviction(struct demo *d)
+static void demo_evict(struct demo *d)
 {
-	size_t piece = d->size, done;
-	struct demo big = *d;
-	char step[48];
+	size_t size = d->gpu.query.vram_size;
+	char *big = vsvm_alloc(size, d->gpu.query.chunk_size);
+	int ret;
 
-	if (allocate(&big, (d->query.vram_size + d->query.vram_size / 2) /
-			   piece * piece)) {
-		fail(d, "mmap", -errno);
+	if (!big) {
+		fail(d, "memory", -ENOMEM);
 		return;
 	}
-	fill(&big, 5);
-
-	begin(&big);
-	for (done = 0; done < big.size; done += piece)
-		if (prefetch(&big, done, piece, DRM_VSVM_PLACE_DEVICE, 0))
-			break;
-	end(&big);
-	snprintf(step, sizeof(step), "prefetch %.0f MiB, more than there is",
-		 big.size / MiB);
-	show(&big, step, DRM_VSVM_PLACE_DEVICE,
-	     d->query.vram_size / d->page_size);
-	munmap(big.mem, big.size);
-	d->failures = big.failures;
+	must(d, "prefetch", vsvm_prefetch(&d->gpu, d->mem, d->size,
+					  DRM_VSVM_PLACE_DEVICE));
+	begin(d);
+	ret = vsvm_gpu_fill(&d->gpu, big, size, 1);
+	end(d, "GPU fills other memory: eviction");
+	must(d, "fill", ret);
+	if (vsvm_verify_value(big, size, 1) != -1)
+		fail(d, "the other memory", 0);
+	munmap(big, size);
 }
 
 static void demo_unbind(struct demo *d)
 {
-	struct drm_vsvm_query query;
 	int ret;
 
-	to_device(d, 0);
+	must(d, "prefetch", vsvm_prefetch(&d->gpu, d->mem, d->size,
+					  DRM_VSVM_PLACE_DEVICE));
 	begin(d);
-	ret = vsvm_bind(d->device, false);
-	end(d);
-	if (ret) {
-		fail(d, "unbind", ret);
-		return;
-	}
-	show(d, "unbind the device, memory in use", DRM_VSVM_PLACE_SYSTEM,
-	     all(d));
-
-	ret = vsvm_query(d->fd, &query);
+	must(d, "unbind", vsvm_bind(0, false));
+	end(d, "the device is unplugged, in use");
+	ret = vsvm_gpu_fill(&d->gpu, d->mem, d->size, 1);
 	if (ret != -ENODEV)
-		fail(d, "ioctl without a device", ret);
-	else
-		printf("  (ioctl: %s)\n", strerror(-ret));
-	close(d->fd);
+		fail(d, "job without a device", ret);
+	vsvm_gpu_close(&d->gpu);
+	vsvm_gpu_close(&d->witness);
 
+	must(d, "bind", vsvm_bind(0, true));
+	must(d, "open", open_devices(d));
 	begin(d);
-	ret = vsvm_bind(d->device, true);
-	if (!ret)
-		ret = open_device(d);
-	if (ret) {
-		fail(d, "bind", ret);
-		return;
-	}
-	to_device(d, 0);
-	end(d);
-	show(d, "bind it, open it, prefetch", DRM_VSVM_PLACE_DEVICE, all(d));
+	gpu_reads(d, &d->gpu, d->size);
+	end(d, "it is back, and reads all");
 }
 
-int main(int argc, char **argv)
+static void demo_reads(struct demo *d)
 {
-	struct demo d = {
-		.device = argc > 1 ? strtoul(argv[1], NULL, 0) : 0,
-		.page_size = getpagesize(),
+	static const char * const step[] = {
+		"GPU reads the first quarter", "  the first half",
+		"  three quarters", "  all",
 	};
+	int i;
+
+	for (i = 0; i < 4; i++) {
+		begin(d);
+		gpu_reads(d, &d->gpu, d->size / 4 * (i + 1));
+		end(d, step[i]);
+	}
+	begin(d);
+	touch(d, d->size / 2, d->size / 2 + d->page);
+	end(d, "CPU reads a word: an allocation");
+}
+
+/* The CPU takes back page by page, if that is what was asked for. */
+static void demo_window(struct demo *d)
+{
+	struct drm_vsvm_advise args = {
+		.vm_id = d->gpu.vm,
+		.start = (uintptr_t)d->mem,
+		.size = d->size,
+		.fault_window = d->page,
+	};
+
+	to_system(d);
+	must(d, "advise", vsvm_ioctl(d->gpu.fd, DRM_IOCTL_VSVM_ADVISE, &args));
+	begin(d);
+	gpu_reads(d, &d->gpu, d->size);
+	touch(d, d->size / 2, d->size * 5 / 8);
+	end(d, "again; CPU reads 1/8, by pages");
+	to_system(d);
+	must(d, "advise", vsvm_advise(&d->gpu, d->mem, d->size,
+				      DRM_VSVM_PLACE_NONE));
+}
+
+static void demo_second(struct demo *d)
+{
+	if (d->second.fd < 0)
+		return;
+	gpu_reads(d, &d->gpu, d->size / 2);
+	begin(d);
+	gpu_reads(d, &d->second, d->size);
+	end(d, "the second GPU reads all of it");
+	to_system(d);
+}
+
+static void demo_buffer(struct demo *d)
+{
+	size_t size = d->gpu.query.vram_size / 2;
+	char *mem;
+
+	if (size > 16 << 20)
+		size = 16 << 20;
+	heading("One buffer, and all that happens to it");
+	mem = vsvm_alloc(size, d->gpu.query.chunk_size);
+	if (!mem) {
+		fail(d, "memory", -ENOMEM);
+		return;
+	}
+	watch(d, mem, size);
+	begin(d);
+	end(d, "allocated");
+	vsvm_fill(mem, size, 1);
+	d->checksum = vsvm_checksum(mem, size);
+	begin(d);
+	end(d, "CPU fills it");
+
+	demo_reads(d);
+	demo_window(d);
+	demo_second(d);
+	demo_fork(d);
+	demo_evict(d);
+	demo_unbind(d);
+	if (vsvm_verify(mem, size, 1) != -1)
+		fail(d, "contents in the end", 0);
+}
+
+int main(void)
+{
+	struct demo d = { .page = getpagesize(), .second.fd = -1 };
 	int ret;
 
-	ret = open_device(&d);
+	ret = open_devices(&d);
 	if (ret) {
-		fprintf(stderr, "no vsvm device %u: %s\n", d.device,
-			strerror(-ret));
+		fprintf(stderr, "no vsvm device: %s\n", strerror(-ret));
 		return 1;
 	}
+	vsvm_gpu_open(&d.second, 1);
+	printf("\nA GPU with %llu MiB of memory of its own, pages of %zu KiB.\n",
+	       (unsigned long long)d.gpu.query.vram_size >> 20, d.page / 1024);
+	printf("#  in the GPU's memory    -  in RAM    2  in the second GPU's    .  nowhere\n");
+	demo_list(&d);
+	demo_matrix(&d);
+	demo_buffer(&d);
 
-	table_head(&d);
-	if (!demo_prefetch(&d)) {
-		demo_faults(&d);
-		demo_fork(&d);
-		demo_eviction(&d);
-		demo_unbind(&d);
-	}
-
+	printf("\n%llu GPU faults moved %lld pages, CPU faults took %lld back; %llu evictions\n",
+	       (unsigned long long)d.total.gpu_faults, d.total.moved,
+	       d.total.returned, (unsigned long long)d.total.evictions);
 	if (d.failures)
-		printf("\n%d checks failed\n", d.failures);
+		printf("%d checks failed\n", d.failures);
 	else
-		printf("\nAll data was intact at every step.\n");
+		printf("All data was intact at every step.\n");
 	return d.failures ? 1 : 0;
 }

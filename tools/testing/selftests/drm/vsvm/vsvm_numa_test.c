@@ -12,7 +12,7 @@
 
 #include <linux/mempolicy.h>
 
-#include "kselftest_harness.h"
+#include "../../kselftest_harness.h"
 #include "vsvm_util.h"
 
 #define NPAGES	16

@@ -25,59 +25,31 @@
 
 FIXTURE(svm)
 {
-	int fd;
-	uint32_t vm;
-	struct drm_vsvm_query query;
+	struct vsvm_gpu gpu;
 	size_t page_size;
 	char *mem;
 	size_t size;
 	struct drm_vsvm_page *pages;
-	uint8_t *pagemap;
 };
-
-/* Memory in one piece for the device: one allocation, if it moves at once. */
-static char *map_within_chunk(size_t size, size_t chunk)
-{
-	char *mem, *start;
-
-	mem = mmap(NULL, size + chunk, PROT_READ | PROT_WRITE,
-		   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if (mem == MAP_FAILED)
-		return NULL;
-
-	start = (char *)(((uintptr_t)mem + chunk - 1) / chunk * chunk);
-	if (start > mem)
-		munmap(mem, start - mem);
-	munmap(start + size, mem + chunk - start);
-	return start;
-}
 
 FIXTURE_SETUP(svm)
 {
-	self->fd = vsvm_open(0);
-	if (self->fd < 0)
-		SKIP(return, "no vsvm device");
-	ASSERT_EQ(0, vsvm_query(self->fd, &self->query));
-	ASSERT_EQ(0, vsvm_vm_create(self->fd, &self->vm));
+	ASSERT_EQ(0, vsvm_gpu_open(&self->gpu, 0));
 
 	self->page_size = getpagesize();
 	self->size = SIZE;
-	self->mem = map_within_chunk(self->size, self->query.chunk_size);
+	/* One allocation of the device, wherever the process has it. */
+	self->mem = vsvm_alloc(self->size, self->gpu.query.chunk_size);
 	ASSERT_NE(NULL, self->mem);
 	self->pages = calloc(self->size / self->page_size, sizeof(*self->pages));
-	self->pagemap = calloc(self->size / self->page_size, 1);
 	ASSERT_NE(NULL, self->pages);
-	ASSERT_NE(NULL, self->pagemap);
 }
 
 FIXTURE_TEARDOWN(svm)
 {
-	if (self->fd < 0)
-		return;
 	munmap(self->mem, self->size);
 	free(self->pages);
-	free(self->pagemap);
-	close(self->fd);
+	vsvm_gpu_close(&self->gpu);
 }
 
 static struct drm_vsvm_prefetch prefetch_args(uint32_t vm, void *addr,
@@ -91,77 +63,28 @@ static struct drm_vsvm_prefetch prefetch_args(uint32_t vm, void *addr,
 	};
 }
 
-static int prefetch(struct _test_data_svm *self, void *addr, size_t size,
-		    uint32_t place)
-{
-	struct drm_vsvm_prefetch args = prefetch_args(self->vm, addr, size,
-						      place);
-
-	return vsvm_ioctl(self->fd, DRM_IOCTL_VSVM_PREFETCH, &args);
-}
-
 static int to_device(struct _test_data_svm *self)
 {
-	return prefetch(self, self->mem, self->size, DRM_VSVM_PLACE_DEVICE);
-}
-
-/*
- * How many pages of the range are in @place; -1 if the two witnesses differ,
- * -errno if one of them does not answer.
- */
-static long count_pages(struct _test_data_svm *self, void *addr, size_t size,
-			uint8_t place)
-{
-	size_t i, n = size / self->page_size;
-	long count = 0;
-	bool on_device, in_ram, present;
-	int ret;
-
-	ret = vsvm_residency(self->fd, self->vm, addr, size, self->pages);
-	if (!ret)
-		ret = vsvm_pagemap(addr, n, self->pagemap);
-	if (ret)
-		return ret;
-
-	for (i = 0; i < n; i++) {
-		count += self->pages[i].place == place;
-		on_device = self->pages[i].place == DRM_VSVM_PLACE_DEVICE ||
-			    self->pages[i].place == DRM_VSVM_PLACE_PEER;
-		if (on_device && self->pagemap[i] != VSVM_PAGEMAP_SWAPPED)
-			return -1;
-		in_ram = self->pages[i].place == DRM_VSVM_PLACE_SYSTEM;
-		present = self->pagemap[i] == VSVM_PAGEMAP_PRESENT;
-		if (in_ram != present)
-			return -1;
-	}
-	return count;
+	return vsvm_prefetch(&self->gpu, self->mem, self->size,
+			     DRM_VSVM_PLACE_DEVICE);
 }
 
 static long count_all(struct _test_data_svm *self, uint8_t place)
 {
-	return count_pages(self, self->mem, self->size, place);
+	return vsvm_count(&self->gpu, self->mem, self->size, place);
 }
 
-/* The driver frees memory a little later than the last page goes. */
-static int wait_used(int fd, uint64_t used)
+/* Look at single pages, in self->pages. */
+static int look(struct _test_data_svm *self)
 {
-	struct drm_vsvm_query query;
-	int i, ret = 0;
-
-	for (i = 0; i < 2000 && !ret; i++) {
-		ret = vsvm_query(fd, &query);
-		if (!ret && query.vram_used == used)
-			return 0;
-		usleep(1000);
-	}
-	return ret ? ret : -ETIME;
+	return vsvm_residency(&self->gpu, self->mem, self->size, self->pages);
 }
 
 #define NPAGES	((long)(self->size / self->page_size))
 
 TEST_F(svm, query)
 {
-	struct drm_vsvm_query *q = &self->query;
+	struct drm_vsvm_query *q = &self->gpu.query;
 
 	EXPECT_EQ(0, q->device);
 	EXPECT_NE(0, q->vram_size);
@@ -171,41 +94,78 @@ TEST_F(svm, query)
 	EXPECT_EQ(0, q->chunk_size % q->page_size);
 	EXPECT_NE(0, q->max_vms);
 	EXPECT_NE(0, q->max_timeslice_ms);
+	EXPECT_NE(0, q->max_ops);
+	EXPECT_NE(0, q->max_syncs);
+	EXPECT_NE(0, q->max_jobs);
+	EXPECT_EQ(0, q->pad);
 
 	q->flags = 1;
-	EXPECT_EQ(-EINVAL, vsvm_ioctl(self->fd, DRM_IOCTL_VSVM_QUERY, q));
-	EXPECT_EQ(-EFAULT, vsvm_ioctl(self->fd, DRM_IOCTL_VSVM_QUERY,
+	EXPECT_EQ(-EINVAL, vsvm_ioctl(self->gpu.fd, DRM_IOCTL_VSVM_QUERY, q));
+	EXPECT_EQ(-EFAULT, vsvm_ioctl(self->gpu.fd, DRM_IOCTL_VSVM_QUERY,
 				      (void *)self->page_size));
+}
+
+TEST_F(svm, unknown_ioctl)
+{
+	uint64_t args[32] = {};
+
+	EXPECT_EQ(-EINVAL, vsvm_ioctl(self->gpu.fd,
+				      DRM_IOWR(DRM_COMMAND_BASE +
+					       DRM_VSVM_JOB_STATUS + 1, args),
+				      args));
+	EXPECT_EQ(-EINVAL, vsvm_ioctl(self->gpu.fd,
+				      DRM_IOWR(DRM_COMMAND_END - 1, args),
+				      args));
+}
+
+/* A program older or newer than the driver: what it does not know is zero. */
+TEST_F(svm, struct_sizes)
+{
+	struct {
+		struct drm_vsvm_query query;
+		uint64_t more;
+	} large = { .more = 1 };
+	uint32_t small[2] = {};
+
+	EXPECT_EQ(0, vsvm_ioctl(self->gpu.fd,
+				DRM_IOWR(DRM_COMMAND_BASE + DRM_VSVM_QUERY,
+					 large), &large));
+	EXPECT_EQ(self->page_size, large.query.page_size);
+
+	EXPECT_EQ(0, vsvm_ioctl(self->gpu.fd,
+				DRM_IOWR(DRM_COMMAND_BASE + DRM_VSVM_QUERY,
+					 small), small));
+	EXPECT_EQ(self->gpu.query.device, small[1]);
 }
 
 TEST_F(svm, vm_handles)
 {
 	struct drm_vsvm_vm_create create = { .flags = 1 };
-	struct drm_vsvm_vm_destroy destroy = { .vm_id = self->vm, .pad = 1 };
-	uint32_t last = self->vm, vm, i;
+	struct drm_vsvm_vm_destroy destroy = { .vm_id = self->gpu.vm, .pad = 1 };
+	uint32_t last = self->gpu.vm, vm, i;
 
-	EXPECT_EQ(-EINVAL, vsvm_ioctl(self->fd, DRM_IOCTL_VSVM_VM_CREATE,
+	EXPECT_EQ(-EINVAL, vsvm_ioctl(self->gpu.fd, DRM_IOCTL_VSVM_VM_CREATE,
 				      &create));
-	EXPECT_EQ(-EINVAL, vsvm_ioctl(self->fd, DRM_IOCTL_VSVM_VM_DESTROY,
+	EXPECT_EQ(-EINVAL, vsvm_ioctl(self->gpu.fd, DRM_IOCTL_VSVM_VM_DESTROY,
 				      &destroy));
-	EXPECT_EQ(-ENOENT, vsvm_vm_destroy(self->fd, 0));
-	EXPECT_EQ(-ENOENT, vsvm_vm_destroy(self->fd, UINT_MAX));
+	EXPECT_EQ(-ENOENT, vsvm_vm_destroy(self->gpu.fd, 0));
+	EXPECT_EQ(-ENOENT, vsvm_vm_destroy(self->gpu.fd, UINT_MAX));
 
-	for (i = 1; i < self->query.max_vms; i++) {
-		ASSERT_EQ(0, vsvm_vm_create(self->fd, &vm));
+	for (i = 1; i < self->gpu.query.max_vms; i++) {
+		ASSERT_EQ(0, vsvm_vm_create(self->gpu.fd, &vm));
 		EXPECT_NE(0, vm);
 		EXPECT_NE(last, vm);
 		last = vm;
 	}
-	EXPECT_EQ(-ENOSPC, vsvm_vm_create(self->fd, &vm));
-	EXPECT_EQ(0, vsvm_vm_destroy(self->fd, last));
-	EXPECT_EQ(-ENOENT, vsvm_vm_destroy(self->fd, last));
-	EXPECT_EQ(0, vsvm_vm_create(self->fd, &vm));
+	EXPECT_EQ(-ENOSPC, vsvm_vm_create(self->gpu.fd, &vm));
+	EXPECT_EQ(0, vsvm_vm_destroy(self->gpu.fd, last));
+	EXPECT_EQ(-ENOENT, vsvm_vm_destroy(self->gpu.fd, last));
+	EXPECT_EQ(0, vsvm_vm_create(self->gpu.fd, &vm));
 }
 
 TEST_F(svm, prefetch_invalid)
 {
-	struct drm_vsvm_prefetch good = prefetch_args(self->vm, self->mem,
+	struct drm_vsvm_prefetch good = prefetch_args(self->gpu.vm, self->mem,
 						      self->size,
 						      DRM_VSVM_PLACE_DEVICE);
 	uint64_t page = self->page_size;
@@ -214,10 +174,10 @@ TEST_F(svm, prefetch_invalid)
 #define EXPECT_BAD(err, field, value) do {				\
 	bad = good;							\
 	bad.field = (value);						\
-	EXPECT_EQ(err, vsvm_ioctl(self->fd, DRM_IOCTL_VSVM_PREFETCH, &bad)); \
+	EXPECT_EQ(err, vsvm_ioctl(self->gpu.fd, DRM_IOCTL_VSVM_PREFETCH, &bad)); \
 } while (0)
 	EXPECT_BAD(-ENOENT, vm_id, 0);
-	EXPECT_BAD(-ENOENT, vm_id, self->vm + 1);
+	EXPECT_BAD(-ENOENT, vm_id, self->gpu.vm + 1);
 	EXPECT_BAD(-EINVAL, flags, 1u << 1);
 	EXPECT_BAD(-EINVAL, flags, 1u << 31);
 	EXPECT_BAD(-EINVAL, start, good.start + 1);
@@ -232,15 +192,15 @@ TEST_F(svm, prefetch_invalid)
 	EXPECT_BAD(-EINVAL, place, DRM_VSVM_PLACE_PEER);
 	EXPECT_BAD(-EINVAL, place, DRM_VSVM_PLACE_UNMAPPED);
 	EXPECT_BAD(-EINVAL, place, UINT_MAX);
-	EXPECT_BAD(-EINVAL, timeslice_ms, self->query.max_timeslice_ms + 1);
+	EXPECT_BAD(-EINVAL, timeslice_ms, self->gpu.query.max_timeslice_ms + 1);
 	EXPECT_BAD(-EINVAL, fault_window, 1);
-	EXPECT_BAD(-EINVAL, fault_window, self->query.chunk_size + page);
+	EXPECT_BAD(-EINVAL, fault_window, self->gpu.query.chunk_size + page);
 
 	good.place = DRM_VSVM_PLACE_SYSTEM;
 	EXPECT_BAD(-EINVAL, timeslice_ms, 1);
 	EXPECT_BAD(-EINVAL, fault_window, page);
 #undef EXPECT_BAD
-	EXPECT_EQ(-EFAULT, vsvm_ioctl(self->fd, DRM_IOCTL_VSVM_PREFETCH,
+	EXPECT_EQ(-EFAULT, vsvm_ioctl(self->gpu.fd, DRM_IOCTL_VSVM_PREFETCH,
 				      (void *)page));
 	EXPECT_EQ(NPAGES, count_all(self, DRM_VSVM_PLACE_NONE));
 }
@@ -248,7 +208,7 @@ TEST_F(svm, prefetch_invalid)
 TEST_F(svm, residency_invalid)
 {
 	struct drm_vsvm_residency good = {
-		.vm_id = self->vm,
+		.vm_id = self->gpu.vm,
 		.start = (uintptr_t)self->mem,
 		.size = self->size,
 		.pages = (uintptr_t)self->pages,
@@ -259,7 +219,7 @@ TEST_F(svm, residency_invalid)
 #define EXPECT_BAD(err, field, value) do {				\
 	bad = good;							\
 	bad.field = (value);						\
-	EXPECT_EQ(err, vsvm_ioctl(self->fd, DRM_IOCTL_VSVM_RESIDENCY, &bad)); \
+	EXPECT_EQ(err, vsvm_ioctl(self->gpu.fd, DRM_IOCTL_VSVM_RESIDENCY, &bad)); \
 } while (0)
 	EXPECT_BAD(-ENOENT, vm_id, 0);
 	EXPECT_BAD(-EINVAL, flags, 1);
@@ -273,21 +233,354 @@ TEST_F(svm, residency_invalid)
 #undef EXPECT_BAD
 }
 
+TEST_F(svm, advise_invalid)
+{
+	struct drm_vsvm_advise good = {
+		.vm_id = self->gpu.vm,
+		.start = (uintptr_t)self->mem,
+		.size = self->size,
+	};
+	uint64_t page = self->page_size;
+	struct drm_vsvm_advise bad;
+
+#define EXPECT_BAD(err, field, value) do {				\
+	bad = good;							\
+	bad.field = (value);						\
+	EXPECT_EQ(err, vsvm_ioctl(self->gpu.fd, DRM_IOCTL_VSVM_ADVISE, &bad)); \
+} while (0)
+	EXPECT_BAD(-ENOENT, vm_id, 0);
+	EXPECT_BAD(-ENOENT, vm_id, self->gpu.vm + 1);
+	EXPECT_BAD(-EINVAL, flags, 1);
+	EXPECT_BAD(-EINVAL, flags, 1u << 31);
+	EXPECT_BAD(-EINVAL, start, good.start + 1);
+	EXPECT_BAD(-EINVAL, start, good.start + page / 2);
+	EXPECT_BAD(-EINVAL, start, -page);
+	EXPECT_BAD(-EINVAL, start, 1ULL << 63);
+	EXPECT_BAD(-EINVAL, size, 0);
+	EXPECT_BAD(-EINVAL, size, page + 1);
+	EXPECT_BAD(-EINVAL, size, -page);
+	EXPECT_BAD(-EINVAL, size, -good.start);
+	EXPECT_BAD(-EINVAL, place, DRM_VSVM_PLACE_PEER);
+	EXPECT_BAD(-EINVAL, place, DRM_VSVM_PLACE_UNMAPPED);
+	EXPECT_BAD(-EINVAL, place, UINT_MAX);
+	EXPECT_BAD(-EINVAL, timeslice_ms, self->gpu.query.max_timeslice_ms + 1);
+	EXPECT_BAD(-EINVAL, fault_window, 1);
+	EXPECT_BAD(-EINVAL, fault_window, self->gpu.query.chunk_size + page);
+
+	/* The limits themselves are allowed, and so is what is not mapped. */
+	EXPECT_BAD(0, timeslice_ms, self->gpu.query.max_timeslice_ms);
+	EXPECT_BAD(0, fault_window, self->gpu.query.chunk_size);
+	EXPECT_BAD(0, place, DRM_VSVM_PLACE_SYSTEM);
+	EXPECT_BAD(0, place, DRM_VSVM_PLACE_DEVICE);
+	EXPECT_BAD(0, start, page);
+#undef EXPECT_BAD
+	EXPECT_EQ(-EFAULT, vsvm_ioctl(self->gpu.fd, DRM_IOCTL_VSVM_ADVISE,
+				      (void *)page));
+	EXPECT_EQ(NPAGES, count_all(self, DRM_VSVM_PLACE_NONE));
+}
+
+TEST_F(svm, exec_invalid)
+{
+	struct drm_vsvm_op op = vsvm_op_fill(self->mem, self->size, 1);
+	struct drm_vsvm_exec good = {
+		.vm_id = self->gpu.vm,
+		.ops = (uintptr_t)&op,
+		.num_ops = 1,
+	};
+	struct drm_vsvm_query *q = &self->gpu.query;
+	uint64_t page = self->page_size;
+	struct drm_vsvm_exec bad;
+
+#define EXPECT_BAD(err, field, value) do {				\
+	bad = good;							\
+	bad.field = (value);						\
+	EXPECT_EQ(err, vsvm_ioctl(self->gpu.fd, DRM_IOCTL_VSVM_EXEC, &bad)); \
+} while (0)
+	EXPECT_BAD(-ENOENT, vm_id, 0);
+	EXPECT_BAD(-ENOENT, vm_id, self->gpu.vm + 1);
+	EXPECT_BAD(-EINVAL, flags, 1);
+	EXPECT_BAD(-EINVAL, flags, 1u << 31);
+	EXPECT_BAD(-EFAULT, ops, 0);
+	EXPECT_BAD(-EFAULT, ops, page);
+	EXPECT_BAD(-EFAULT, ops, -page);
+	EXPECT_BAD(-EINVAL, num_ops, 0);
+	EXPECT_BAD(-E2BIG, num_ops, q->max_ops + 1);
+	EXPECT_BAD(-E2BIG, num_ops, UINT_MAX);
+	EXPECT_BAD(-EFAULT, num_syncs, 1);
+	EXPECT_BAD(-E2BIG, num_syncs, q->max_syncs + 1);
+	EXPECT_BAD(-E2BIG, num_syncs, UINT_MAX);
+#undef EXPECT_BAD
+	EXPECT_EQ(-EFAULT, vsvm_ioctl(self->gpu.fd, DRM_IOCTL_VSVM_EXEC,
+				      (void *)page));
+	EXPECT_EQ(NPAGES, count_all(self, DRM_VSVM_PLACE_NONE));
+}
+
+/* The 64-bit fields of an operation, in their order. */
+enum op_field { DST, SRC, SCALAR, OP_SIZE, COUNT, VALUE, COMPARE, OFFSET, RESULT,
+		OP_FIELDS };
+
+static __u64 *op_field(struct drm_vsvm_op *op, enum op_field field)
+{
+	return &op->dst + field;
+}
+
+struct op_case {
+	struct drm_vsvm_op op;
+	/* Bits of enum op_field: what it has, and which are addresses. */
+	unsigned int fields;
+	unsigned int addresses;
+};
+
+#define F(field)	(1u << (field))
+
+static void op_cases(char *mem, struct op_case *cases)
+{
+	char *a = mem, *b = mem + 4096, *c = mem + 8192;
+
+	cases[DRM_VSVM_OP_FILL] = (struct op_case) {
+		vsvm_op_fill(a, 64, 1), F(DST) | F(OP_SIZE) | F(VALUE), F(DST)
+	};
+	cases[DRM_VSVM_OP_COPY] = (struct op_case) {
+		vsvm_op_copy(a, b, 64), F(DST) | F(SRC) | F(OP_SIZE),
+		F(DST) | F(SRC)
+	};
+	cases[DRM_VSVM_OP_ADD] = (struct op_case) {
+		vsvm_op_add(a, 1, c), F(DST) | F(VALUE) | F(RESULT),
+		F(DST) | F(RESULT)
+	};
+	cases[DRM_VSVM_OP_CAS] = (struct op_case) {
+		vsvm_op_cas(a, 1, 2, c),
+		F(DST) | F(COMPARE) | F(VALUE) | F(RESULT), F(DST) | F(RESULT)
+	};
+	cases[DRM_VSVM_OP_CHECKSUM] = (struct op_case) {
+		vsvm_op_checksum(a, 64, c), F(SRC) | F(OP_SIZE) | F(RESULT),
+		F(SRC) | F(RESULT)
+	};
+	cases[DRM_VSVM_OP_WALK] = (struct op_case) {
+		vsvm_op_walk(a, 1, 8, 1, c),
+		F(SRC) | F(COUNT) | F(VALUE) | F(OFFSET) | F(RESULT),
+		F(SRC) | F(RESULT)
+	};
+	cases[DRM_VSVM_OP_MULADD] = (struct op_case) {
+		vsvm_op_muladd(a, b, c, 64),
+		F(DST) | F(SRC) | F(SCALAR) | F(OP_SIZE),
+		F(DST) | F(SRC) | F(SCALAR)
+	};
+}
+
+#define NUM_OPS	(DRM_VSVM_OP_MULADD + 1)
+
+/* Set one field of an operation, and try. */
+static int exec_with(struct _test_data_svm *self, const struct op_case *c,
+		     enum op_field field, uint64_t value)
+{
+	struct drm_vsvm_op op = c->op;
+
+	*op_field(&op, field) = value;
+	return vsvm_run(&self->gpu, &op, 1, NULL);
+}
+
+TEST_F(svm, op_fields)
+{
+	struct op_case cases[NUM_OPS];
+	enum op_field f;
+	int i;
+
+	memset(self->mem, 0, self->size);
+	op_cases(self->mem, cases);
+	for (i = 0; i < NUM_OPS; i++) {
+		EXPECT_EQ(0, vsvm_run(&self->gpu, &cases[i].op, 1, NULL))
+			TH_LOG("op %d", i);
+		for (f = 0; f < OP_FIELDS; f++) {
+			if (cases[i].fields & F(f))
+				continue;
+			EXPECT_EQ(-EINVAL, exec_with(self, &cases[i], f, 8))
+				TH_LOG("op %d has no field %d", i, f);
+		}
+	}
+}
+
+TEST_F(svm, op_addresses)
+{
+	struct op_case cases[NUM_OPS], *c;
+	enum op_field f;
+	uint64_t addr;
+	int i, err;
+
+	op_cases(self->mem, cases);
+	for (i = 0; i < NUM_OPS; i++) {
+		c = &cases[i];
+		for (f = 0; f < OP_FIELDS; f++) {
+			if (!(c->addresses & F(f)))
+				continue;
+			addr = *op_field(&c->op, f);
+			err = i == DRM_VSVM_OP_COPY ? 0 : -EINVAL;
+			EXPECT_EQ(err, exec_with(self, c, f, addr + 1))
+				TH_LOG("op %d field %d", i, f);
+			EXPECT_EQ(err, exec_with(self, c, f, addr + 4))
+				TH_LOG("op %d field %d", i, f);
+			EXPECT_EQ(-EINVAL, exec_with(self, c, f, -8ULL))
+				TH_LOG("op %d field %d", i, f);
+			EXPECT_EQ(-EINVAL, exec_with(self, c, f, 1ULL << 63))
+				TH_LOG("op %d field %d", i, f);
+		}
+	}
+}
+
+TEST_F(svm, op_invalid)
+{
+	struct op_case cases[NUM_OPS], *c;
+	struct drm_vsvm_op op;
+	int i, err;
+
+	op_cases(self->mem, cases);
+	for (i = 0; i < NUM_OPS; i++) {
+		op = cases[i].op;
+		op.flags = 1;
+		EXPECT_EQ(-EINVAL, vsvm_run(&self->gpu, &op, 1, NULL))
+			TH_LOG("op %d", i);
+		if (!(cases[i].fields & F(OP_SIZE)))
+			continue;
+		c = &cases[i];
+		EXPECT_EQ(-EINVAL, exec_with(self, c, OP_SIZE, 0))
+			TH_LOG("op %d", i);
+		EXPECT_EQ(-EINVAL, exec_with(self, c, OP_SIZE, -8ULL))
+			TH_LOG("op %d", i);
+		EXPECT_EQ(-EINVAL, exec_with(self, c, OP_SIZE, 1ULL << 62))
+			TH_LOG("op %d", i);
+		err = i == DRM_VSVM_OP_COPY ? 0 : -EINVAL;
+		EXPECT_EQ(err, exec_with(self, c, OP_SIZE, 60))
+			TH_LOG("op %d", i);
+	}
+	op = cases[0].op;
+	op.op = NUM_OPS;
+	EXPECT_EQ(-EINVAL, vsvm_run(&self->gpu, &op, 1, NULL));
+	op.op = UINT_MAX;
+	EXPECT_EQ(-EINVAL, vsvm_run(&self->gpu, &op, 1, NULL));
+
+	c = &cases[DRM_VSVM_OP_CHECKSUM];
+	EXPECT_EQ(-EINVAL, exec_with(self, c, RESULT, 0));
+	c = &cases[DRM_VSVM_OP_WALK];
+	EXPECT_EQ(-EINVAL, exec_with(self, c, COUNT, 0));
+	EXPECT_EQ(-EINVAL, exec_with(self, c, OFFSET, 4));
+	EXPECT_EQ(0, exec_with(self, c, SRC, 0));
+
+	/* Overlap */
+	c = &cases[DRM_VSVM_OP_COPY];
+	EXPECT_EQ(-EINVAL, exec_with(self, c, SRC, c->op.dst));
+	EXPECT_EQ(-EINVAL, exec_with(self, c, SRC, c->op.dst + 63));
+	EXPECT_EQ(-EINVAL, exec_with(self, c, DST, c->op.src + 63));
+	EXPECT_EQ(0, exec_with(self, c, SRC, c->op.dst + 64));
+	c = &cases[DRM_VSVM_OP_MULADD];
+	EXPECT_EQ(0, exec_with(self, c, SRC, c->op.dst));
+	EXPECT_EQ(-EINVAL, exec_with(self, c, SRC, c->op.dst + 56));
+	EXPECT_EQ(-EINVAL, exec_with(self, c, DST, c->op.src + 56));
+	EXPECT_EQ(0, exec_with(self, c, SRC, c->op.dst + 64));
+}
+
+/* One bad operation, anywhere, and nothing is executed. */
+TEST_F(svm, op_invalid_last)
+{
+	struct drm_vsvm_op ops[3];
+	uint64_t job;
+
+	ops[0] = vsvm_op_fill(self->mem, self->page_size, 1);
+	ops[1] = ops[0];
+	ops[2] = ops[0];
+	ops[2].flags = 1;
+	EXPECT_EQ(-EINVAL, vsvm_run(&self->gpu, ops, 3, NULL));
+	EXPECT_EQ(NPAGES, count_all(self, DRM_VSVM_PLACE_NONE));
+
+	ASSERT_EQ(0, vsvm_exec(&self->gpu, ops, 2, NULL, 0, &job));
+	EXPECT_EQ(1ULL, job);
+	ASSERT_EQ(0, vsvm_exec(&self->gpu, ops, 2, NULL, 0, &job));
+	EXPECT_EQ(2ULL, job);
+}
+
+TEST_F(svm, sync_invalid)
+{
+	struct drm_vsvm_op op = vsvm_op_fill(self->mem, self->page_size, 1);
+	struct drm_vsvm_sync good = { .flags = DRM_VSVM_SYNC_SIGNAL }, bad;
+
+	ASSERT_EQ(0, vsvm_syncobj_create(self->gpu.fd, &good.handle));
+#define EXPECT_BAD(err, field, value) do {				\
+	bad = good;							\
+	bad.field = (value);						\
+	EXPECT_EQ(err, vsvm_exec(&self->gpu, &op, 1, &bad, 1, NULL));	\
+} while (0)
+	EXPECT_BAD(-ENOENT, handle, 0);
+	EXPECT_BAD(-ENOENT, handle, good.handle + 1);
+	EXPECT_BAD(-EINVAL, flags, 1u << 1);
+	EXPECT_BAD(-EINVAL, flags, 1u << 31);
+
+	/* No fence to wait for. */
+	good.flags = 0;
+	EXPECT_BAD(-ENOENT, handle, 0);
+	EXPECT_BAD(-ENOENT, handle, good.handle + 1);
+	EXPECT_BAD(-EINVAL, point, 0);
+	EXPECT_BAD(-EINVAL, point, 1);
+#undef EXPECT_BAD
+	EXPECT_EQ(NPAGES, count_all(self, DRM_VSVM_PLACE_NONE));
+
+	good.flags = DRM_VSVM_SYNC_SIGNAL;
+	ASSERT_EQ(0, vsvm_exec(&self->gpu, &op, 1, &good, 1, NULL));
+	EXPECT_EQ(0, vsvm_syncobj_wait(self->gpu.fd, good.handle, 0,
+				       VSVM_WAIT_MS));
+	EXPECT_EQ(-1, vsvm_verify_value(self->mem, self->page_size, 1));
+}
+
+TEST_F(svm, job_status_invalid)
+{
+	struct drm_vsvm_op op = vsvm_op_fill(self->mem, self->page_size, 1);
+	struct drm_vsvm_job_status status, bad;
+
+	EXPECT_EQ(-EINVAL, vsvm_job_status(&self->gpu, 0, &status));
+	EXPECT_EQ(-EINVAL, vsvm_job_status(&self->gpu, 1, &status));
+	ASSERT_EQ(0, vsvm_run(&self->gpu, &op, 1, NULL));
+	ASSERT_EQ(0, vsvm_job_status(&self->gpu, 1, &status));
+	EXPECT_EQ(0, status.error);
+	EXPECT_EQ(0, status.op);
+	EXPECT_EQ(0, status.address);
+
+#define EXPECT_BAD(err, field, value) do {				\
+	bad = status;							\
+	bad.field = (value);						\
+	EXPECT_EQ(err, vsvm_ioctl(self->gpu.fd,				\
+				  DRM_IOCTL_VSVM_JOB_STATUS, &bad));	\
+} while (0)
+	EXPECT_BAD(-ENOENT, vm_id, 0);
+	EXPECT_BAD(-ENOENT, vm_id, self->gpu.vm + 1);
+	EXPECT_BAD(-EINVAL, pad, 1);
+	EXPECT_BAD(-EINVAL, job, 0);
+	EXPECT_BAD(-EINVAL, job, 2);
+	EXPECT_BAD(-EINVAL, job, UINT64_MAX);
+#undef EXPECT_BAD
+	EXPECT_EQ(-EFAULT, vsvm_ioctl(self->gpu.fd, DRM_IOCTL_VSVM_JOB_STATUS,
+				      (void *)self->page_size));
+}
+
 TEST_F(svm, other_process)
 {
+	struct drm_vsvm_job_status job_status;
+	struct drm_vsvm_op op;
 	uint32_t vm;
 	int status;
 	pid_t pid;
 
+	op = vsvm_op_fill(self->mem, sizeof(uint64_t), 1);
 	pid = fork();
 	ASSERT_LE(0, pid);
 	if (!pid) {
 		if (to_device(self) != -EPERM ||
 		    count_all(self, DRM_VSVM_PLACE_NONE) != -EPERM)
 			_exit(1);
-		if (vsvm_vm_create(self->fd, &vm))
+		if (vsvm_advise(&self->gpu, self->mem, self->size, 0) != -EPERM ||
+		    vsvm_exec(&self->gpu, &op, 1, NULL, 0, NULL) != -EPERM ||
+		    vsvm_job_status(&self->gpu, 1, &job_status) != -EPERM)
+			_exit(4);
+		if (vsvm_vm_create(self->gpu.fd, &vm))
 			_exit(2);
-		self->vm = vm;
+		self->gpu.vm = vm;
 		if (to_device(self))
 			_exit(3);
 		_exit(count_all(self, DRM_VSVM_PLACE_DEVICE) != NPAGES);
@@ -295,12 +588,12 @@ TEST_F(svm, other_process)
 	ASSERT_EQ(pid, waitpid(pid, &status, 0));
 	EXPECT_EQ(0, status);
 	EXPECT_EQ(NPAGES, count_all(self, DRM_VSVM_PLACE_NONE));
-	EXPECT_EQ(0, wait_used(self->fd, self->query.vram_used));
+	EXPECT_EQ(0, vsvm_wait_used(self->gpu.fd, self->gpu.query.vram_used));
 }
 
 TEST_F_TIMEOUT(svm, round_trip, TIMEOUT)
 {
-	struct drm_vsvm_prefetch args = prefetch_args(self->vm, self->mem,
+	struct drm_vsvm_prefetch args = prefetch_args(self->gpu.vm, self->mem,
 						      self->size,
 						      DRM_VSVM_PLACE_DEVICE);
 	uint64_t sum;
@@ -309,19 +602,20 @@ TEST_F_TIMEOUT(svm, round_trip, TIMEOUT)
 	sum = vsvm_checksum(self->mem, self->size);
 	EXPECT_EQ(NPAGES, count_all(self, DRM_VSVM_PLACE_SYSTEM));
 
-	ASSERT_EQ(0, vsvm_ioctl(self->fd, DRM_IOCTL_VSVM_PREFETCH, &args));
+	ASSERT_EQ(0, vsvm_ioctl(self->gpu.fd, DRM_IOCTL_VSVM_PREFETCH, &args));
 	EXPECT_EQ(NPAGES, args.moved);
 	EXPECT_EQ(0, args.resident);
 	EXPECT_EQ(0, args.left);
 	EXPECT_EQ(NPAGES, count_all(self, DRM_VSVM_PLACE_DEVICE));
+	ASSERT_EQ(0, look(self));
 	EXPECT_EQ(DRM_VSVM_PAGE_WRITE, self->pages[0].flags);
 
-	ASSERT_EQ(0, vsvm_ioctl(self->fd, DRM_IOCTL_VSVM_PREFETCH, &args));
+	ASSERT_EQ(0, vsvm_ioctl(self->gpu.fd, DRM_IOCTL_VSVM_PREFETCH, &args));
 	EXPECT_EQ(0, args.moved);
 	EXPECT_EQ(NPAGES, args.resident);
 
 	args.place = DRM_VSVM_PLACE_SYSTEM;
-	ASSERT_EQ(0, vsvm_ioctl(self->fd, DRM_IOCTL_VSVM_PREFETCH, &args));
+	ASSERT_EQ(0, vsvm_ioctl(self->gpu.fd, DRM_IOCTL_VSVM_PREFETCH, &args));
 	EXPECT_EQ(NPAGES, args.moved);
 	EXPECT_EQ(0, args.left);
 	EXPECT_EQ(NPAGES, count_all(self, DRM_VSVM_PLACE_SYSTEM));
@@ -329,7 +623,7 @@ TEST_F_TIMEOUT(svm, round_trip, TIMEOUT)
 
 	ASSERT_EQ(0, to_device(self));
 	EXPECT_EQ(sum, vsvm_checksum(self->mem, self->size));
-	EXPECT_EQ(0, wait_used(self->fd, self->query.vram_used));
+	EXPECT_EQ(0, vsvm_wait_used(self->gpu.fd, self->gpu.query.vram_used));
 }
 
 /* What was never written is zero, whatever the device memory held before. */
@@ -340,7 +634,7 @@ TEST_F(svm, untouched_is_zero)
 	vsvm_fill(self->mem, self->size, 2);
 	ASSERT_EQ(0, to_device(self));
 	ASSERT_EQ(0, madvise(self->mem, self->size, MADV_DONTNEED));
-	EXPECT_EQ(0, wait_used(self->fd, self->query.vram_used));
+	EXPECT_EQ(0, vsvm_wait_used(self->gpu.fd, self->gpu.query.vram_used));
 
 	ASSERT_EQ(0, to_device(self));
 	EXPECT_EQ(NPAGES, count_all(self, DRM_VSVM_PLACE_DEVICE));
@@ -351,19 +645,20 @@ TEST_F(svm, untouched_is_zero)
 
 TEST_F(svm, fault_window)
 {
-	struct drm_vsvm_prefetch args = prefetch_args(self->vm, self->mem,
+	struct drm_vsvm_prefetch args = prefetch_args(self->gpu.vm, self->mem,
 						      self->size,
 						      DRM_VSVM_PLACE_DEVICE);
 
 	args.fault_window = self->page_size;
 	vsvm_fill(self->mem, self->size, 3);
-	ASSERT_EQ(0, vsvm_ioctl(self->fd, DRM_IOCTL_VSVM_PREFETCH, &args));
+	ASSERT_EQ(0, vsvm_ioctl(self->gpu.fd, DRM_IOCTL_VSVM_PREFETCH, &args));
 	vsvm_touch(self->mem + 5 * self->page_size);
 	EXPECT_EQ(1, count_all(self, DRM_VSVM_PLACE_SYSTEM));
+	ASSERT_EQ(0, look(self));
 	EXPECT_EQ(DRM_VSVM_PLACE_SYSTEM, self->pages[5].place);
 
 	/* Only what is missing moves. */
-	ASSERT_EQ(0, vsvm_ioctl(self->fd, DRM_IOCTL_VSVM_PREFETCH, &args));
+	ASSERT_EQ(0, vsvm_ioctl(self->gpu.fd, DRM_IOCTL_VSVM_PREFETCH, &args));
 	EXPECT_EQ(1, args.moved);
 	EXPECT_EQ(NPAGES - 1, args.resident);
 	EXPECT_EQ(NPAGES, count_all(self, DRM_VSVM_PLACE_DEVICE));
@@ -371,7 +666,7 @@ TEST_F(svm, fault_window)
 
 TEST_F(svm, timeslice)
 {
-	struct drm_vsvm_prefetch args = prefetch_args(self->vm, self->mem,
+	struct drm_vsvm_prefetch args = prefetch_args(self->gpu.vm, self->mem,
 						      self->size,
 						      DRM_VSVM_PLACE_DEVICE);
 	double began;
@@ -379,14 +674,14 @@ TEST_F(svm, timeslice)
 	vsvm_fill(self->mem, self->size, 4);
 	args.timeslice_ms = 300;
 	began = vsvm_now_ms();
-	ASSERT_EQ(0, vsvm_ioctl(self->fd, DRM_IOCTL_VSVM_PREFETCH, &args));
+	ASSERT_EQ(0, vsvm_ioctl(self->gpu.fd, DRM_IOCTL_VSVM_PREFETCH, &args));
 	vsvm_touch(self->mem);
 	EXPECT_LE(299, vsvm_now_ms() - began);
 }
 
 TEST_F(svm, hole_and_file)
 {
-	struct drm_vsvm_prefetch args = prefetch_args(self->vm, self->mem,
+	struct drm_vsvm_prefetch args = prefetch_args(self->gpu.vm, self->mem,
 						      self->size,
 						      DRM_VSVM_PLACE_DEVICE);
 	size_t page = self->page_size;
@@ -394,9 +689,10 @@ TEST_F(svm, hole_and_file)
 
 	vsvm_fill(self->mem, self->size, 5);
 	ASSERT_EQ(0, munmap(self->mem + page, page));
-	EXPECT_EQ(-EFAULT, vsvm_ioctl(self->fd, DRM_IOCTL_VSVM_PREFETCH, &args));
+	EXPECT_EQ(-EFAULT, vsvm_ioctl(self->gpu.fd, DRM_IOCTL_VSVM_PREFETCH, &args));
 	EXPECT_EQ(1, args.moved);
 	EXPECT_EQ(1, count_all(self, DRM_VSVM_PLACE_UNMAPPED));
+	ASSERT_EQ(0, look(self));
 	EXPECT_EQ(DRM_VSVM_PLACE_DEVICE, self->pages[0].place);
 	EXPECT_EQ(DRM_VSVM_PLACE_UNMAPPED, self->pages[1].place);
 
@@ -409,14 +705,14 @@ TEST_F(svm, hole_and_file)
 	close(fd);
 	args.start += 2 * page;
 	args.size = page;
-	EXPECT_EQ(-EOPNOTSUPP, vsvm_ioctl(self->fd, DRM_IOCTL_VSVM_PREFETCH,
+	EXPECT_EQ(-EOPNOTSUPP, vsvm_ioctl(self->gpu.fd, DRM_IOCTL_VSVM_PREFETCH,
 					  &args));
 	EXPECT_EQ(1, args.left);
 
 	args.start = (uintptr_t)self->mem;
 	args.size = self->size;
 	args.flags = DRM_VSVM_PREFETCH_PARTIAL;
-	EXPECT_EQ(0, vsvm_ioctl(self->fd, DRM_IOCTL_VSVM_PREFETCH, &args));
+	EXPECT_EQ(0, vsvm_ioctl(self->gpu.fd, DRM_IOCTL_VSVM_PREFETCH, &args));
 	EXPECT_EQ(1, args.resident);
 	EXPECT_EQ(1, args.left);
 	EXPECT_EQ(NPAGES - 3, args.moved);
@@ -424,7 +720,7 @@ TEST_F(svm, hole_and_file)
 
 TEST_F(svm, pinned_page)
 {
-	struct drm_vsvm_prefetch args = prefetch_args(self->vm, self->mem,
+	struct drm_vsvm_prefetch args = prefetch_args(self->gpu.vm, self->mem,
 						      self->size,
 						      DRM_VSVM_PLACE_DEVICE);
 	struct iovec iov;
@@ -436,17 +732,17 @@ TEST_F(svm, pinned_page)
 	ASSERT_EQ(0, pipe(pipes));
 	ASSERT_EQ((ssize_t)self->page_size, vmsplice(pipes[1], &iov, 1, 0));
 
-	EXPECT_EQ(-EBUSY, vsvm_ioctl(self->fd, DRM_IOCTL_VSVM_PREFETCH, &args));
+	EXPECT_EQ(-EBUSY, vsvm_ioctl(self->gpu.fd, DRM_IOCTL_VSVM_PREFETCH, &args));
 	EXPECT_EQ(1, args.left);
 	args.flags = DRM_VSVM_PREFETCH_PARTIAL;
-	EXPECT_EQ(0, vsvm_ioctl(self->fd, DRM_IOCTL_VSVM_PREFETCH, &args));
+	EXPECT_EQ(0, vsvm_ioctl(self->gpu.fd, DRM_IOCTL_VSVM_PREFETCH, &args));
 	EXPECT_EQ(1, args.left);
 	EXPECT_EQ(1, count_all(self, DRM_VSVM_PLACE_SYSTEM));
 
 	close(pipes[0]);
 	close(pipes[1]);
 	args.flags = 0;
-	EXPECT_EQ(0, vsvm_ioctl(self->fd, DRM_IOCTL_VSVM_PREFETCH, &args));
+	EXPECT_EQ(0, vsvm_ioctl(self->gpu.fd, DRM_IOCTL_VSVM_PREFETCH, &args));
 	EXPECT_EQ(NPAGES, count_all(self, DRM_VSVM_PLACE_DEVICE));
 }
 
@@ -468,16 +764,18 @@ TEST_F_TIMEOUT(svm, fork_cow, TIMEOUT)
 		if (vsvm_checksum(self->mem, self->size) != sum)
 			_exit(1);
 		vsvm_fill(self->mem, self->size, 8);
-		if (vsvm_vm_create(self->fd, &self->vm) || to_device(self))
+		if (vsvm_vm_create(self->gpu.fd, &self->gpu.vm))
 			_exit(2);
-		if (count_all(self, DRM_VSVM_PLACE_DEVICE) != NPAGES)
+		if (to_device(self))
 			_exit(3);
+		if (count_all(self, DRM_VSVM_PLACE_DEVICE) != NPAGES)
+			_exit(4);
 		_exit(vsvm_checksum(self->mem, self->size) != child_sum);
 	}
 	/* While the child does the same. */
 	self->mem[0] ^= 1;
-	EXPECT_EQ(0, prefetch(self, self->mem, self->page_size,
-			      DRM_VSVM_PLACE_SYSTEM));
+	EXPECT_EQ(0, vsvm_prefetch(&self->gpu, self->mem, self->page_size,
+				   DRM_VSVM_PLACE_SYSTEM));
 	self->mem[0] ^= 1;
 	ASSERT_EQ(pid, waitpid(pid, &status, 0));
 	EXPECT_EQ(0, status);
@@ -495,9 +793,9 @@ TEST_F(svm, partial_munmap)
 	ASSERT_EQ(0, munmap(self->mem, half));
 	EXPECT_EQ(NPAGES / 2, count_all(self, DRM_VSVM_PLACE_UNMAPPED));
 	EXPECT_EQ(NPAGES / 2, count_all(self, DRM_VSVM_PLACE_DEVICE));
-	EXPECT_EQ((long long)half, vsvm_fdinfo(self->fd, "drm-resident-vram"));
+	EXPECT_EQ((long long)half, vsvm_fdinfo(self->gpu.fd, "drm-resident-vram"));
 	EXPECT_EQ(sum, vsvm_checksum(self->mem + half, half));
-	EXPECT_EQ(0, wait_used(self->fd, self->query.vram_used));
+	EXPECT_EQ(0, vsvm_wait_used(self->gpu.fd, self->gpu.query.vram_used));
 }
 
 TEST_F(svm, mremap)
@@ -524,51 +822,58 @@ TEST_F(svm, mremap)
 TEST_F_TIMEOUT(svm, eviction, TIMEOUT)
 {
 	struct drm_vsvm_query query;
-	size_t size = self->query.vram_size * 3 / 2;
+	size_t size = self->gpu.query.vram_size * 3 / 2;
 	uint64_t sum;
 	char *mem;
 
 	vsvm_fill(self->mem, self->size, 11);
 	ASSERT_EQ(0, to_device(self));
 
-	mem = mmap(NULL, size, PROT_READ | PROT_WRITE,
-		   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	ASSERT_NE(MAP_FAILED, mem);
+	mem = vsvm_alloc(size, self->gpu.query.chunk_size);
+	ASSERT_NE(NULL, mem);
 	vsvm_fill(mem, size, 12);
 	sum = vsvm_checksum(mem, size);
 
-	EXPECT_EQ(0, prefetch(self, mem, size, DRM_VSVM_PLACE_DEVICE));
-	ASSERT_EQ(0, vsvm_query(self->fd, &query));
+	EXPECT_EQ(0, vsvm_prefetch(&self->gpu, mem, size,
+				   DRM_VSVM_PLACE_DEVICE));
+	ASSERT_EQ(0, vsvm_query(self->gpu.fd, &query));
 	EXPECT_LE(query.vram_used, query.vram_size);
 	EXPECT_GT(query.vram_used, query.vram_size / 2);
 	/* The oldest goes first. */
 	EXPECT_EQ(0, count_all(self, DRM_VSVM_PLACE_DEVICE));
-	EXPECT_EQ(0, count_pages(self, mem, self->size, DRM_VSVM_PLACE_DEVICE));
-	EXPECT_EQ(NPAGES, count_pages(self, mem + size - self->size, self->size,
-				      DRM_VSVM_PLACE_DEVICE));
+	EXPECT_EQ(0, vsvm_count(&self->gpu, mem, self->size,
+				DRM_VSVM_PLACE_DEVICE));
+	EXPECT_EQ(NPAGES, vsvm_count(&self->gpu, mem + size - self->size,
+				     self->size, DRM_VSVM_PLACE_DEVICE));
 	EXPECT_EQ(sum, vsvm_checksum(mem, size));
 	munmap(mem, size);
-	EXPECT_EQ(0, wait_used(self->fd, 0));
+	EXPECT_EQ(0, vsvm_wait_used(self->gpu.fd, 0));
 }
 
 static int evict_in_child(struct _test_data_svm *self, uint64_t seed)
 {
-	size_t size = self->query.vram_size;
+	size_t size = self->gpu.query.vram_size;
+	struct drm_vsvm_prefetch args;
 	uint64_t sum;
 	char *mem;
-	int i;
+	int i, ret;
 
-	if (vsvm_vm_create(self->fd, &self->vm))
+	if (vsvm_vm_create(self->gpu.fd, &self->gpu.vm))
 		return 1;
-	mem = mmap(NULL, size, PROT_READ | PROT_WRITE,
-		   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if (mem == MAP_FAILED)
+	mem = vsvm_alloc(size, self->gpu.query.chunk_size);
+	if (!mem)
 		return 2;
 	vsvm_fill(mem, size, seed);
 	sum = vsvm_checksum(mem, size);
-	for (i = 0; i < 3; i++)
-		if (prefetch(self, mem, size, DRM_VSVM_PLACE_DEVICE))
+
+	/* What the other process evicts right now cannot be moved. */
+	args = prefetch_args(self->gpu.vm, mem, size, DRM_VSVM_PLACE_DEVICE);
+	args.flags = DRM_VSVM_PREFETCH_PARTIAL;
+	for (i = 0; i < 3; i++) {
+		ret = vsvm_ioctl(self->gpu.fd, DRM_IOCTL_VSVM_PREFETCH, &args);
+		if (ret && ret != -ENOSPC)
 			return 3;
+	}
 	return vsvm_checksum(mem, size) != sum;
 }
 
@@ -588,7 +893,7 @@ TEST_F_TIMEOUT(svm, eviction_race, TIMEOUT)
 		ASSERT_EQ(pid[i], waitpid(pid[i], &status, 0));
 		EXPECT_EQ(0, status);
 	}
-	EXPECT_EQ(0, wait_used(self->fd, 0));
+	EXPECT_EQ(0, vsvm_wait_used(self->gpu.fd, 0));
 }
 
 /* Memory belongs to the process, not to the file. */
@@ -599,110 +904,98 @@ TEST_F(svm, close_keeps_memory)
 	vsvm_fill(self->mem, self->size, 13);
 	sum = vsvm_checksum(self->mem, self->size);
 	ASSERT_EQ(0, to_device(self));
-	close(self->fd);
+	close(self->gpu.fd);
 
-	self->fd = vsvm_open(0);
-	ASSERT_LE(0, self->fd);
-	ASSERT_EQ(0, vsvm_vm_create(self->fd, &self->vm));
+	self->gpu.fd = vsvm_open(0);
+	ASSERT_LE(0, self->gpu.fd);
+	ASSERT_EQ(0, vsvm_vm_create(self->gpu.fd, &self->gpu.vm));
 	EXPECT_EQ(NPAGES, count_all(self, DRM_VSVM_PLACE_DEVICE));
-	EXPECT_EQ(0, vsvm_fdinfo(self->fd, "drm-total-vram"));
+	EXPECT_EQ(0, vsvm_fdinfo(self->gpu.fd, "drm-total-vram"));
 	EXPECT_EQ(sum, vsvm_checksum(self->mem, self->size));
-	EXPECT_EQ(0, wait_used(self->fd, self->query.vram_used));
+	EXPECT_EQ(0, vsvm_wait_used(self->gpu.fd, self->gpu.query.vram_used));
 }
 
 TEST_F(svm, fdinfo)
 {
-	struct drm_vsvm_prefetch args = prefetch_args(self->vm, self->mem,
+	struct drm_vsvm_prefetch args = prefetch_args(self->gpu.vm, self->mem,
 						      self->size,
 						      DRM_VSVM_PLACE_DEVICE);
 	long long size = self->size;
 
-	EXPECT_EQ(0, vsvm_fdinfo(self->fd, "drm-total-vram"));
-	EXPECT_EQ(0, vsvm_fdinfo(self->fd, "drm-resident-vram"));
+	EXPECT_EQ(0, vsvm_fdinfo(self->gpu.fd, "drm-total-vram"));
+	EXPECT_EQ(0, vsvm_fdinfo(self->gpu.fd, "drm-resident-vram"));
 
 	args.fault_window = self->page_size;
-	ASSERT_EQ(0, vsvm_ioctl(self->fd, DRM_IOCTL_VSVM_PREFETCH, &args));
-	EXPECT_EQ(size, vsvm_fdinfo(self->fd, "drm-total-vram"));
-	EXPECT_EQ(size, vsvm_fdinfo(self->fd, "drm-resident-vram"));
+	ASSERT_EQ(0, vsvm_ioctl(self->gpu.fd, DRM_IOCTL_VSVM_PREFETCH, &args));
+	EXPECT_EQ(size, vsvm_fdinfo(self->gpu.fd, "drm-total-vram"));
+	EXPECT_EQ(size, vsvm_fdinfo(self->gpu.fd, "drm-resident-vram"));
 
 	vsvm_touch(self->mem);
-	EXPECT_EQ(size, vsvm_fdinfo(self->fd, "drm-total-vram"));
+	EXPECT_EQ(size, vsvm_fdinfo(self->gpu.fd, "drm-total-vram"));
 	EXPECT_EQ(size - (long long)self->page_size,
-		  vsvm_fdinfo(self->fd, "drm-resident-vram"));
+		  vsvm_fdinfo(self->gpu.fd, "drm-resident-vram"));
 
 	munmap(self->mem, self->size);
-	EXPECT_EQ(0, wait_used(self->fd, self->query.vram_used));
-	EXPECT_EQ(0, vsvm_fdinfo(self->fd, "drm-total-vram"));
-}
-
-/* A figure of the region of the first device, or -1 without debugfs. */
-static long long region_figure(const char *name)
-{
-	FILE *file = fopen("/sys/kernel/debug/dri/vsvm.0/pagemap-vram", "r");
-	long long value = -1;
-	char line[64];
-
-	if (!file)
-		return -1;
-	while (fgets(line, sizeof(line), file)) {
-		if (!strncmp(line, name, strlen(name)))
-			value = atoll(line + strlen(name));
-	}
-	fclose(file);
-	return value;
+	EXPECT_EQ(0, vsvm_wait_used(self->gpu.fd, self->gpu.query.vram_used));
+	EXPECT_EQ(0, vsvm_fdinfo(self->gpu.fd, "drm-total-vram"));
 }
 
 TEST_F(svm, debugfs)
 {
-	struct drm_vsvm_prefetch args = prefetch_args(self->vm, self->mem,
+	struct drm_vsvm_prefetch args = prefetch_args(self->gpu.vm, self->mem,
 						      self->size,
 						      DRM_VSVM_PLACE_DEVICE);
-	long long resident = region_figure("resident: ");
-	long long faulted = region_figure("pages-faulted: ");
+	long long resident = vsvm_region_figure(0, "resident");
+	long long faulted = vsvm_region_figure(0, "pages-faulted");
 	long long npages = self->size / self->page_size;
 
 	if (resident < 0)
 		SKIP(return, "needs debugfs, and the right to read it");
 
 	args.fault_window = self->page_size;
-	ASSERT_EQ(0, vsvm_ioctl(self->fd, DRM_IOCTL_VSVM_PREFETCH, &args));
-	EXPECT_EQ(resident + npages, region_figure("resident: "));
+	ASSERT_EQ(0, vsvm_ioctl(self->gpu.fd, DRM_IOCTL_VSVM_PREFETCH, &args));
+	EXPECT_EQ(resident + npages, vsvm_region_figure(0, "resident"));
 	vsvm_touch(self->mem);
-	EXPECT_EQ(resident + npages - 1, region_figure("resident: "));
-	EXPECT_EQ(faulted + 1, region_figure("pages-faulted: "));
+	EXPECT_EQ(resident + npages - 1, vsvm_region_figure(0, "resident"));
+	EXPECT_EQ(faulted + 1, vsvm_region_figure(0, "pages-faulted"));
 }
 
 TEST_F_TIMEOUT(svm, unbind, TIMEOUT)
 {
 	struct drm_vsvm_query query;
+	struct drm_vsvm_job_status status;
+	struct drm_vsvm_op op;
 	uint64_t sum;
 	uint32_t vm;
 	int fd;
 
 	vsvm_fill(self->mem, self->size, 14);
+	op = vsvm_op_fill(self->mem, sizeof(uint64_t), 0);
 	sum = vsvm_checksum(self->mem, self->size);
 	ASSERT_EQ(0, to_device(self));
-	if (vsvm_bind(0, false) == -EACCES)
-		SKIP(return, "not allowed to unbind");
+	ASSERT_EQ(0, vsvm_bind(0, false));
 
-	EXPECT_EQ(-ENODEV, vsvm_query(self->fd, &query));
+	EXPECT_EQ(-ENODEV, vsvm_query(self->gpu.fd, &query));
 	EXPECT_EQ(-ENODEV, to_device(self));
-	EXPECT_EQ(-ENODEV, vsvm_vm_create(self->fd, &vm));
-	EXPECT_EQ(-ENODEV, vsvm_vm_destroy(self->fd, self->vm));
+	EXPECT_EQ(-ENODEV, vsvm_vm_create(self->gpu.fd, &vm));
+	EXPECT_EQ(-ENODEV, vsvm_vm_destroy(self->gpu.fd, self->gpu.vm));
 	EXPECT_EQ(-ENODEV, count_all(self, DRM_VSVM_PLACE_DEVICE));
-	EXPECT_EQ(-1, vsvm_fdinfo(self->fd, "drm-total-vram"));
+	EXPECT_EQ(-ENODEV, vsvm_advise(&self->gpu, self->mem, self->size, 0));
+	EXPECT_EQ(-ENODEV, vsvm_exec(&self->gpu, &op, 1, NULL, 0, NULL));
+	EXPECT_EQ(-ENODEV, vsvm_job_status(&self->gpu, 1, &status));
+	EXPECT_EQ(-1, vsvm_fdinfo(self->gpu.fd, "drm-total-vram"));
 	EXPECT_EQ(-ENODEV, vsvm_open(0));
 	EXPECT_EQ(sum, vsvm_checksum(self->mem, self->size));
 
 	/* The old file stays open, and dead. */
 	ASSERT_EQ(0, vsvm_bind(0, true));
-	EXPECT_EQ(-ENODEV, vsvm_query(self->fd, &query));
+	EXPECT_EQ(-ENODEV, vsvm_query(self->gpu.fd, &query));
 	fd = vsvm_open(0);
 	ASSERT_LE(0, fd);
-	close(self->fd);
-	self->fd = fd;
-	ASSERT_EQ(0, vsvm_vm_create(self->fd, &self->vm));
-	ASSERT_EQ(0, vsvm_query(self->fd, &query));
+	close(self->gpu.fd);
+	self->gpu.fd = fd;
+	ASSERT_EQ(0, vsvm_vm_create(self->gpu.fd, &self->gpu.vm));
+	ASSERT_EQ(0, vsvm_query(self->gpu.fd, &query));
 	EXPECT_EQ(0, query.vram_used);
 	ASSERT_EQ(0, to_device(self));
 	EXPECT_EQ(NPAGES, count_all(self, DRM_VSVM_PLACE_DEVICE));
@@ -712,7 +1005,7 @@ TEST_F_TIMEOUT(svm, unbind, TIMEOUT)
 TEST_F(svm, peer)
 {
 	struct drm_vsvm_prefetch args;
-	int first = self->fd, second;
+	int first = self->gpu.fd, second;
 	uint64_t sum;
 	uint32_t vm;
 
@@ -726,9 +1019,10 @@ TEST_F(svm, peer)
 	ASSERT_EQ(0, to_device(self));
 
 	/* The same memory, seen and handled by the second device. */
-	self->fd = second;
-	self->vm = vm;
+	self->gpu.fd = second;
+	self->gpu.vm = vm;
 	EXPECT_EQ(NPAGES, count_all(self, DRM_VSVM_PLACE_PEER));
+	ASSERT_EQ(0, look(self));
 	EXPECT_EQ(0, self->pages[0].device);
 	EXPECT_EQ(-EBUSY, to_device(self));
 	args = prefetch_args(vm, self->mem, self->size, DRM_VSVM_PLACE_DEVICE);
@@ -736,11 +1030,12 @@ TEST_F(svm, peer)
 	EXPECT_EQ(0, vsvm_ioctl(second, DRM_IOCTL_VSVM_PREFETCH, &args));
 	EXPECT_EQ(NPAGES, args.left);
 
-	EXPECT_EQ(0, prefetch(self, self->mem, self->size,
-			      DRM_VSVM_PLACE_SYSTEM));
+	EXPECT_EQ(0, vsvm_prefetch(&self->gpu, self->mem, self->size,
+				   DRM_VSVM_PLACE_SYSTEM));
 	EXPECT_EQ(NPAGES, count_all(self, DRM_VSVM_PLACE_SYSTEM));
 	ASSERT_EQ(0, to_device(self));
 	EXPECT_EQ(NPAGES, count_all(self, DRM_VSVM_PLACE_DEVICE));
+	ASSERT_EQ(0, look(self));
 	EXPECT_EQ(1, self->pages[0].device);
 	EXPECT_EQ(sum, vsvm_checksum(self->mem, self->size));
 	close(first);

@@ -3,15 +3,18 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 
 #include <drm/drm.h>
 #include <linux/const.h>
+#include <linux/sync_file.h>
 
 #include "vsvm_util.h"
 
@@ -20,6 +23,16 @@
 
 #define PM_SWAP		_BITULL(62)
 #define PM_PRESENT	_BITULL(63)
+
+/* drivers/dma-buf/sw_sync.c has this for itself. */
+struct sw_sync_fence {
+	uint32_t value;
+	char name[32];
+	int32_t fence;
+};
+
+#define SW_SYNC_IOC_CREATE_FENCE	_IOWR('W', 0, struct sw_sync_fence)
+#define SW_SYNC_IOC_INC			_IOW('W', 1, uint32_t)
 
 int vsvm_ioctl(int fd, unsigned long request, void *arg)
 {
@@ -87,17 +100,105 @@ int vsvm_vm_destroy(int fd, uint32_t vm)
 	return vsvm_ioctl(fd, DRM_IOCTL_VSVM_VM_DESTROY, &args);
 }
 
-int vsvm_residency(int fd, uint32_t vm, const void *addr, size_t size,
+int vsvm_gpu_open(struct vsvm_gpu *gpu, unsigned int device)
+{
+	int ret;
+
+	gpu->result = NULL;
+	gpu->fd = vsvm_open(device);
+	if (gpu->fd < 0)
+		return gpu->fd;
+
+	ret = vsvm_query(gpu->fd, &gpu->query);
+	if (!ret)
+		ret = vsvm_vm_create(gpu->fd, &gpu->vm);
+	if (ret)
+		goto err_close;
+
+	gpu->result = mmap(NULL, getpagesize(), PROT_READ | PROT_WRITE,
+			   MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (gpu->result != MAP_FAILED)
+		return 0;
+
+	ret = -errno;
+	gpu->result = NULL;
+err_close:
+	close(gpu->fd);
+	gpu->fd = -1;
+	return ret;
+}
+
+void vsvm_gpu_close(struct vsvm_gpu *gpu)
+{
+	if (gpu->fd < 0)
+		return;
+	close(gpu->fd);
+	munmap(gpu->result, getpagesize());
+	gpu->fd = -1;
+}
+
+/*
+ * The driver frees memory a little later than the last page goes.  A page that
+ * was locked may even wait in a batch of a CPU that has nothing to do for the
+ * end of its life; compaction starts with emptying those.
+ */
+int vsvm_wait_used(int fd, uint64_t used)
+{
+	double began = vsvm_now_ms(), now;
+	struct drm_vsvm_query query;
+	int ret;
+
+	do {
+		ret = vsvm_query(fd, &query);
+		if (ret || query.vram_used == used)
+			return ret;
+		usleep(1000);
+		now = vsvm_now_ms();
+		if (now > began + 500) {
+			vsvm_write_file("/proc/sys/vm/compact_memory", "1");
+			usleep(500 * 1000);
+		}
+	} while (now < began + VSVM_WAIT_MS);
+	return -ETIME;
+}
+
+int vsvm_prefetch(const struct vsvm_gpu *gpu, void *addr, size_t size,
+		  uint32_t place)
+{
+	struct drm_vsvm_prefetch args = {
+		.vm_id = gpu->vm,
+		.start = (uintptr_t)addr,
+		.size = size,
+		.place = place,
+	};
+
+	return vsvm_ioctl(gpu->fd, DRM_IOCTL_VSVM_PREFETCH, &args);
+}
+
+int vsvm_advise(const struct vsvm_gpu *gpu, void *addr, size_t size,
+		uint32_t place)
+{
+	struct drm_vsvm_advise args = {
+		.vm_id = gpu->vm,
+		.start = (uintptr_t)addr,
+		.size = size,
+		.place = place,
+	};
+
+	return vsvm_ioctl(gpu->fd, DRM_IOCTL_VSVM_ADVISE, &args);
+}
+
+int vsvm_residency(const struct vsvm_gpu *gpu, const void *addr, size_t size,
 		   struct drm_vsvm_page *pages)
 {
 	struct drm_vsvm_residency args = {
-		.vm_id = vm,
+		.vm_id = gpu->vm,
 		.start = (uintptr_t)addr,
 		.size = size,
 		.pages = (uintptr_t)pages,
 	};
 
-	return vsvm_ioctl(fd, DRM_IOCTL_VSVM_RESIDENCY, &args);
+	return vsvm_ioctl(gpu->fd, DRM_IOCTL_VSVM_RESIDENCY, &args);
 }
 
 static uint8_t pagemap_state(uint64_t entry)
@@ -131,22 +232,81 @@ int vsvm_pagemap(const void *addr, size_t npages, uint8_t *state)
 	return ret;
 }
 
-int vsvm_bind(unsigned int device, bool bind)
+/* Whether the kernel's view of a page can go with that of the driver. */
+static bool witnesses_agree(uint8_t place, uint8_t pagemap)
 {
-	char path[64], name[16];
-	int fd, len, ret = 0;
+	switch (place) {
+	case DRM_VSVM_PLACE_SYSTEM:
+		return pagemap == VSVM_PAGEMAP_PRESENT;
+	case DRM_VSVM_PLACE_DEVICE:
+	case DRM_VSVM_PLACE_PEER:
+		return pagemap == VSVM_PAGEMAP_SWAPPED;
+	case DRM_VSVM_PLACE_NONE:
+		/* What is really swapped out is nowhere, too. */
+		return pagemap != VSVM_PAGEMAP_PRESENT;
+	default:
+		return true;
+	}
+}
 
-	snprintf(path, sizeof(path), "/sys/bus/platform/drivers/vsvm/%s",
-		 bind ? "bind" : "unbind");
-	len = snprintf(name, sizeof(name), "vsvm.%u", device);
+long vsvm_count(const struct vsvm_gpu *gpu, const void *addr, size_t size,
+		uint8_t place)
+{
+	size_t i, n = size / getpagesize();
+	struct drm_vsvm_page *pages;
+	uint8_t *pagemap;
+	long count = 0;
+	int ret;
+
+	pages = calloc(n, sizeof(*pages) + sizeof(*pagemap));
+	if (!pages)
+		return -ENOMEM;
+	pagemap = (uint8_t *)(pages + n);
+
+	ret = vsvm_residency(gpu, addr, size, pages);
+	if (!ret)
+		ret = vsvm_pagemap(addr, n, pagemap);
+	if (ret)
+		count = ret;
+	for (i = 0; i < n && !ret; i++) {
+		count += pages[i].place == place;
+		if (!witnesses_agree(pages[i].place, pagemap[i])) {
+			count = -1;
+			break;
+		}
+	}
+	free(pages);
+	return count;
+}
+
+int vsvm_write_file(const char *path, const char *text)
+{
+	ssize_t len = strlen(text);
+	int fd, ret = 0;
 
 	fd = open(path, O_WRONLY | O_CLOEXEC);
 	if (fd < 0)
 		return -errno;
-	if (write(fd, name, len) != len)
+	if (write(fd, text, len) != len)
 		ret = -errno;
 	close(fd);
 	return ret;
+}
+
+int vsvm_bind(unsigned int device, bool bind)
+{
+	char name[16];
+
+	snprintf(name, sizeof(name), "vsvm.%u", device);
+	return vsvm_write_file(bind ? "/sys/bus/platform/drivers/vsvm/bind" :
+				      "/sys/bus/platform/drivers/vsvm/unbind",
+			       name);
+}
+
+int vsvm_set_peers(bool peers)
+{
+	return vsvm_write_file("/sys/module/vsvm/parameters/peers",
+			       peers ? "1" : "0");
 }
 
 long long vsvm_fdinfo(int fd, const char *key)
@@ -177,6 +337,363 @@ long long vsvm_fdinfo(int fd, const char *key)
 	return result;
 }
 
+long long vsvm_region_figure(unsigned int device, const char *name)
+{
+	size_t len = strlen(name);
+	long long value = -1;
+	char path[64], line[64];
+	FILE *file;
+
+	snprintf(path, sizeof(path),
+		 "/sys/kernel/debug/dri/vsvm.%u/pagemap-vram", device);
+	file = fopen(path, "r");
+	if (!file)
+		return -1;
+	while (fgets(line, sizeof(line), file)) {
+		if (!strncmp(line, name, len) && line[len] == ':')
+			value = atoll(line + len + 1);
+	}
+	fclose(file);
+	return value;
+}
+
+struct drm_vsvm_op vsvm_op_fill(void *dst, size_t size, uint64_t value)
+{
+	return (struct drm_vsvm_op) {
+		.op = DRM_VSVM_OP_FILL,
+		.dst = (uintptr_t)dst,
+		.size = size,
+		.value = value,
+	};
+}
+
+struct drm_vsvm_op vsvm_op_copy(void *dst, const void *src, size_t size)
+{
+	return (struct drm_vsvm_op) {
+		.op = DRM_VSVM_OP_COPY,
+		.dst = (uintptr_t)dst,
+		.src = (uintptr_t)src,
+		.size = size,
+	};
+}
+
+struct drm_vsvm_op vsvm_op_add(void *dst, uint64_t value, void *result)
+{
+	return (struct drm_vsvm_op) {
+		.op = DRM_VSVM_OP_ADD,
+		.dst = (uintptr_t)dst,
+		.value = value,
+		.result = (uintptr_t)result,
+	};
+}
+
+struct drm_vsvm_op vsvm_op_cas(void *dst, uint64_t compare, uint64_t value,
+			       void *result)
+{
+	return (struct drm_vsvm_op) {
+		.op = DRM_VSVM_OP_CAS,
+		.dst = (uintptr_t)dst,
+		.compare = compare,
+		.value = value,
+		.result = (uintptr_t)result,
+	};
+}
+
+struct drm_vsvm_op vsvm_op_checksum(const void *src, size_t size, void *result)
+{
+	return (struct drm_vsvm_op) {
+		.op = DRM_VSVM_OP_CHECKSUM,
+		.src = (uintptr_t)src,
+		.size = size,
+		.result = (uintptr_t)result,
+	};
+}
+
+struct drm_vsvm_op vsvm_op_walk(const void *first, uint64_t count,
+				uint64_t offset, uint64_t value, void *result)
+{
+	return (struct drm_vsvm_op) {
+		.op = DRM_VSVM_OP_WALK,
+		.src = (uintptr_t)first,
+		.count = count,
+		.offset = offset,
+		.value = value,
+		.result = (uintptr_t)result,
+	};
+}
+
+struct drm_vsvm_op vsvm_op_muladd(void *dst, const void *src,
+				  const void *scalar, size_t size)
+{
+	return (struct drm_vsvm_op) {
+		.op = DRM_VSVM_OP_MULADD,
+		.dst = (uintptr_t)dst,
+		.src = (uintptr_t)src,
+		.scalar = (uintptr_t)scalar,
+		.size = size,
+	};
+}
+
+int vsvm_exec(const struct vsvm_gpu *gpu, const struct drm_vsvm_op *ops,
+	      uint32_t num_ops, const struct drm_vsvm_sync *syncs,
+	      uint32_t num_syncs, uint64_t *job)
+{
+	struct drm_vsvm_exec args = {
+		.vm_id = gpu->vm,
+		.ops = (uintptr_t)ops,
+		.syncs = (uintptr_t)syncs,
+		.num_ops = num_ops,
+		.num_syncs = num_syncs,
+	};
+	int ret;
+
+	ret = vsvm_ioctl(gpu->fd, DRM_IOCTL_VSVM_EXEC, &args);
+	if (!ret && job)
+		*job = args.job;
+	return ret;
+}
+
+int vsvm_job_status(const struct vsvm_gpu *gpu, uint64_t job,
+		    struct drm_vsvm_job_status *status)
+{
+	memset(status, 0, sizeof(*status));
+	status->vm_id = gpu->vm;
+	status->job = job;
+	return vsvm_ioctl(gpu->fd, DRM_IOCTL_VSVM_JOB_STATUS, status);
+}
+
+int vsvm_run(const struct vsvm_gpu *gpu, const struct drm_vsvm_op *ops,
+	     uint32_t num_ops, struct drm_vsvm_job_status *status)
+{
+	struct drm_vsvm_sync sync = { .flags = DRM_VSVM_SYNC_SIGNAL };
+	struct drm_vsvm_job_status own;
+	uint64_t job;
+	int ret;
+
+	if (!status)
+		status = &own;
+	ret = vsvm_syncobj_create(gpu->fd, &sync.handle);
+	if (ret)
+		return ret;
+
+	ret = vsvm_exec(gpu, ops, num_ops, &sync, 1, &job);
+	if (!ret)
+		ret = vsvm_syncobj_wait(gpu->fd, sync.handle, 0, VSVM_WAIT_MS);
+	if (!ret)
+		ret = vsvm_job_status(gpu, job, status);
+	vsvm_syncobj_destroy(gpu->fd, sync.handle);
+	return ret ? ret : (int)status->error;
+}
+
+int vsvm_gpu_fill(const struct vsvm_gpu *gpu, void *dst, size_t size,
+		  uint64_t value)
+{
+	struct drm_vsvm_op op = vsvm_op_fill(dst, size, value);
+
+	return vsvm_run(gpu, &op, 1, NULL);
+}
+
+int vsvm_gpu_copy(const struct vsvm_gpu *gpu, void *dst, const void *src,
+		  size_t size)
+{
+	struct drm_vsvm_op op = vsvm_op_copy(dst, src, size);
+
+	return vsvm_run(gpu, &op, 1, NULL);
+}
+
+int vsvm_gpu_add(const struct vsvm_gpu *gpu, void *dst, uint64_t value,
+		 uint64_t *old)
+{
+	struct drm_vsvm_op op = vsvm_op_add(dst, value, gpu->result);
+	int ret;
+
+	ret = vsvm_run(gpu, &op, 1, NULL);
+	*old = gpu->result[0];
+	return ret;
+}
+
+int vsvm_gpu_cas(const struct vsvm_gpu *gpu, void *dst, uint64_t compare,
+		 uint64_t value, uint64_t *old)
+{
+	struct drm_vsvm_op op = vsvm_op_cas(dst, compare, value, gpu->result);
+	int ret;
+
+	ret = vsvm_run(gpu, &op, 1, NULL);
+	*old = gpu->result[0];
+	return ret;
+}
+
+int vsvm_gpu_checksum(const struct vsvm_gpu *gpu, const void *src, size_t size,
+		      uint64_t *sum)
+{
+	struct drm_vsvm_op op = vsvm_op_checksum(src, size, gpu->result);
+	int ret;
+
+	ret = vsvm_run(gpu, &op, 1, NULL);
+	*sum = gpu->result[0];
+	return ret;
+}
+
+int vsvm_gpu_walk(const struct vsvm_gpu *gpu, const void *first, uint64_t count,
+		  uint64_t offset, uint64_t value, uint64_t *nodes,
+		  uint64_t *sum)
+{
+	struct drm_vsvm_op op = vsvm_op_walk(first, count, offset, value,
+					     gpu->result);
+	int ret;
+
+	ret = vsvm_run(gpu, &op, 1, NULL);
+	*nodes = gpu->result[0];
+	*sum = gpu->result[1];
+	return ret;
+}
+
+int vsvm_gpu_muladd(const struct vsvm_gpu *gpu, void *dst, const void *src,
+		    const void *scalar, size_t size)
+{
+	struct drm_vsvm_op op = vsvm_op_muladd(dst, src, scalar, size);
+
+	return vsvm_run(gpu, &op, 1, NULL);
+}
+
+int vsvm_syncobj_create(int fd, uint32_t *handle)
+{
+	struct drm_syncobj_create args = {};
+	int ret;
+
+	ret = vsvm_ioctl(fd, DRM_IOCTL_SYNCOBJ_CREATE, &args);
+	*handle = args.handle;
+	return ret;
+}
+
+void vsvm_syncobj_destroy(int fd, uint32_t handle)
+{
+	struct drm_syncobj_destroy args = { .handle = handle };
+
+	vsvm_ioctl(fd, DRM_IOCTL_SYNCOBJ_DESTROY, &args);
+}
+
+int vsvm_syncobj_wait(int fd, uint32_t handle, uint64_t point,
+		      unsigned int timeout_ms)
+{
+	struct drm_syncobj_timeline_wait args = {
+		.handles = (uintptr_t)&handle,
+		.points = (uintptr_t)&point,
+		.timeout_nsec = (vsvm_now_ms() + timeout_ms) * 1e6,
+		.count_handles = 1,
+		.flags = DRM_SYNCOBJ_WAIT_FLAGS_WAIT_ALL |
+			 DRM_SYNCOBJ_WAIT_FLAGS_WAIT_FOR_SUBMIT,
+	};
+
+	return vsvm_ioctl(fd, DRM_IOCTL_SYNCOBJ_TIMELINE_WAIT, &args);
+}
+
+/* Points of timelines cannot be exported: move one to a binary syncobj. */
+int vsvm_syncobj_export(int fd, uint32_t handle, uint64_t point)
+{
+	struct drm_syncobj_transfer transfer = {
+		.src_handle = handle,
+		.src_point = point,
+	};
+	struct drm_syncobj_handle args = {
+		.flags = DRM_SYNCOBJ_HANDLE_TO_FD_FLAGS_EXPORT_SYNC_FILE,
+		.fd = -1,
+	};
+	int ret;
+
+	ret = vsvm_syncobj_create(fd, &transfer.dst_handle);
+	if (ret)
+		return ret;
+
+	ret = vsvm_ioctl(fd, DRM_IOCTL_SYNCOBJ_TRANSFER, &transfer);
+	args.handle = transfer.dst_handle;
+	if (!ret)
+		ret = vsvm_ioctl(fd, DRM_IOCTL_SYNCOBJ_HANDLE_TO_FD, &args);
+	vsvm_syncobj_destroy(fd, transfer.dst_handle);
+	return ret ? ret : args.fd;
+}
+
+int vsvm_sync_file_status(int file)
+{
+	struct sync_file_info info = {};
+	int ret;
+
+	ret = vsvm_ioctl(file, SYNC_IOC_FILE_INFO, &info);
+	return ret ? ret : info.status;
+}
+
+int vsvm_sync_file_wait(int file, unsigned int timeout_ms)
+{
+	struct pollfd pollfd = { .fd = file, .events = POLLIN };
+	int ret;
+
+	ret = poll(&pollfd, 1, timeout_ms);
+	if (ret <= 0)
+		return ret ? -errno : -ETIME;
+	return vsvm_sync_file_status(file);
+}
+
+int vsvm_syncobj_status(int fd, uint32_t handle, uint64_t point)
+{
+	int file, ret;
+
+	file = vsvm_syncobj_export(fd, handle, point);
+	if (file < 0)
+		return file;
+	ret = vsvm_sync_file_status(file);
+	close(file);
+	return ret;
+}
+
+int vsvm_sw_sync_open(void)
+{
+	int fd = open("/sys/kernel/debug/sync/sw_sync", O_RDWR | O_CLOEXEC);
+
+	return fd < 0 ? -errno : fd;
+}
+
+int vsvm_sw_sync_signal(int timeline, uint32_t count)
+{
+	return vsvm_ioctl(timeline, SW_SYNC_IOC_INC, &count);
+}
+
+int vsvm_sw_sync_import(int timeline, uint32_t value, int fd, uint32_t handle)
+{
+	struct sw_sync_fence fence = { .value = value, .name = "vsvm test" };
+	struct drm_syncobj_handle args = {
+		.handle = handle,
+		.flags = DRM_SYNCOBJ_FD_TO_HANDLE_FLAGS_IMPORT_SYNC_FILE,
+	};
+	int ret;
+
+	ret = vsvm_ioctl(timeline, SW_SYNC_IOC_CREATE_FENCE, &fence);
+	if (ret)
+		return ret;
+
+	args.fd = fence.fence;
+	ret = vsvm_ioctl(fd, DRM_IOCTL_SYNCOBJ_FD_TO_HANDLE, &args);
+	close(fence.fence);
+	return ret;
+}
+
+void *vsvm_alloc(size_t size, size_t align)
+{
+	size_t page = getpagesize();
+	uintptr_t start;
+	char *area;
+
+	/* What is around it cannot be accessed, and stays. */
+	area = mmap(NULL, size + align + page, PROT_NONE,
+		    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (area == MAP_FAILED)
+		return NULL;
+
+	start = ((uintptr_t)area + page + align - 1) / align * align;
+	if (mprotect((void *)start, size, PROT_READ | PROT_WRITE))
+		return NULL;
+	return (void *)start;
+}
+
 void vsvm_touch(const void *addr)
 {
 	char byte;
@@ -195,6 +712,30 @@ void vsvm_fill(void *addr, size_t size, uint64_t seed)
 		seed = seed * 6364136223846793005ULL + 1442695040888963407ULL;
 		word[i] = seed;
 	}
+}
+
+long vsvm_verify(const void *addr, size_t size, uint64_t seed)
+{
+	const uint64_t *word = addr;
+	size_t i;
+
+	for (i = 0; i < size / sizeof(*word); i++) {
+		seed = seed * 6364136223846793005ULL + 1442695040888963407ULL;
+		if (word[i] != seed)
+			return i * sizeof(*word);
+	}
+	return -1;
+}
+
+long vsvm_verify_value(const void *addr, size_t size, uint64_t value)
+{
+	const uint64_t *word = addr;
+	size_t i;
+
+	for (i = 0; i < size / sizeof(*word); i++)
+		if (word[i] != value)
+			return i * sizeof(*word);
+	return -1;
 }
 
 uint64_t vsvm_checksum(const void *addr, size_t size)

@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR MIT */
+#ifndef __DRM_GPUSVM_INTERNAL_H__
+#define __DRM_GPUSVM_INTERNAL_H__
+
+#include <linux/compiler.h>
+#include <linux/dma-direction.h>
+#include <linux/lockdep.h>
+#include <linux/mm.h>
+#include <linux/types.h>
+
+#include <drm/drm_gpusvm.h>
+
+struct page;
+
+/**
+ * struct drm_gpusvm_span - a piece of an address space
+ * @start: First address.
+ * @end: End address, exclusive.
+ */
+struct drm_gpusvm_span {
+	unsigned long start;
+	unsigned long end;
+};
+
+struct drm_gpusvm_span drm_gpusvm_slot(const struct drm_gpusvm *gpusvm,
+				       unsigned long addr);
+bool drm_gpusvm_chunk_fits(unsigned long size, unsigned long addr,
+			   struct drm_gpusvm_span bounds,
+			   struct drm_gpusvm_span *chunk);
+
+/**
+ * enum drm_gpusvm_step - places where tests let the helper fail
+ * @DRM_GPUSVM_STEP_NOTIFIER: Allocation of a notifier.
+ * @DRM_GPUSVM_STEP_RANGE: Allocation of a range.
+ * @DRM_GPUSVM_STEP_PFNS: Allocation of the scratch array of a walk.
+ * @DRM_GPUSVM_STEP_ADDRS: Allocation of &drm_gpusvm_range.dma_addr.
+ * @DRM_GPUSVM_STEP_LOOK: The pages of a range were just looked up.  Tests
+ *                        change them here, behind the helper's back.
+ */
+enum drm_gpusvm_step {
+	DRM_GPUSVM_STEP_NOTIFIER,
+	DRM_GPUSVM_STEP_RANGE,
+	DRM_GPUSVM_STEP_PFNS,
+	DRM_GPUSVM_STEP_ADDRS,
+	DRM_GPUSVM_STEP_LOOK,
+};
+
+bool drm_gpusvm_inject(struct drm_gpusvm *gpusvm, enum drm_gpusvm_step step);
+dma_addr_t drm_gpusvm_dma_map(struct drm_gpusvm *gpusvm, struct page *page,
+			      size_t size, enum dma_data_direction dir);
+void drm_gpusvm_dma_unmap(struct drm_gpusvm *gpusvm, dma_addr_t addr,
+			  size_t size, enum dma_data_direction dir);
+
+#ifdef CONFIG_LOCKDEP
+/* @read: as lock_is_held_type(), 0 for exclusively, -1 for in any way. */
+static inline void drm_gpusvm_driver_lock_held(struct drm_gpusvm *gpusvm,
+					       int read)
+{
+	if (gpusvm->lock_dep_map)
+		lockdep_assert(lock_is_held_type(gpusvm->lock_dep_map, read));
+}
+#else
+static inline void drm_gpusvm_driver_lock_held(struct drm_gpusvm *gpusvm,
+					       int read)
+{
+}
+#endif
+
+static inline unsigned long
+drm_gpusvm_npages(struct drm_gpusvm_range *range)
+{
+	return drm_gpusvm_range_size(range) >> PAGE_SHIFT;
+}
+
+static inline struct drm_gpusvm_range_flags
+drm_gpusvm_range_flags(const struct drm_gpusvm_range *range)
+{
+	return (struct drm_gpusvm_range_flags) {
+		.__flags = READ_ONCE(range->flags.__flags),
+	};
+}
+
+/*
+ * There are readers without a lock, who must not see bits in between.  Writers
+ * hold the notifier lock for writing, or for reading and the range's map_lock.
+ */
+static inline void
+drm_gpusvm_range_set_flags(struct drm_gpusvm_range *range,
+			   struct drm_gpusvm_range_flags flags)
+{
+	lockdep_assert_held(&range->gpusvm->notifier_lock);
+
+	WRITE_ONCE(range->flags.__flags, flags.__flags);
+}
+
+/* The process's memory changes: what is mapped or was looked up is outdated. */
+static inline void drm_gpusvm_range_set_stale(struct drm_gpusvm_range *range)
+{
+	lockdep_assert_held_write(&range->gpusvm->notifier_lock);
+
+	range->stale = true;
+	range->epoch++;
+}
+
+/* In drm_gpusvm_pages.c */
+void drm_gpusvm_unmap_locked(struct drm_gpusvm_range *range);
+
+#endif

@@ -1,0 +1,847 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+
+#include <linux/dma-mapping.h>
+#include <linux/export.h>
+#include <linux/hmm.h>
+#include <linux/jiffies.h>
+#include <linux/log2.h>
+#include <linux/memremap.h>
+#include <linux/mm.h>
+#include <linux/sched/mm.h>
+#include <linux/sched/signal.h>
+#include <linux/slab.h>
+#include <linux/userfaultfd_k.h>
+
+#include <kunit/static_stub.h>
+#include <kunit/visibility.h>
+
+#include <drm/drm_device.h>
+#include <drm/drm_gpusvm.h>
+#include <drm/drm_pagemap.h>
+
+#include "drm_gpusvm_internal.h"
+
+/*
+ * The pages of the ranges of GPU SVM: mapping them for the device, unmapping
+ * them, and bringing them back from device memory.
+ */
+
+/**
+ * drm_gpusvm_dma_map() - Map a run of pages of RAM for the device
+ * @gpusvm: The struct drm_gpusvm.
+ * @page: The first page.
+ * @size: Size in bytes.
+ * @dir: Direction of the accesses.
+ *
+ * Two address spaces that share memory, or two VMs of one, map the same page at
+ * the same time.  For mappings that synchronize caches by themselves this is not
+ * allowed, so they are told not to, and it is done by hand.
+ *
+ * Where tests look what is mapped, and how.
+ *
+ * Context: As dma_map_page().
+ * Return: As dma_map_page().
+ */
+dma_addr_t drm_gpusvm_dma_map(struct drm_gpusvm *gpusvm, struct page *page,
+			      size_t size, enum dma_data_direction dir)
+{
+	struct device *dev = gpusvm->drm->dev;
+	dma_addr_t addr;
+
+	KUNIT_STATIC_STUB_REDIRECT(drm_gpusvm_dma_map, gpusvm, page, size, dir);
+
+	addr = dma_map_page_attrs(dev, page, 0, size, dir,
+				  DMA_ATTR_SKIP_CPU_SYNC);
+	if (!dma_mapping_error(dev, addr))
+		dma_sync_single_for_device(dev, addr, size, dir);
+
+	return addr;
+}
+EXPORT_SYMBOL_IF_KUNIT(drm_gpusvm_dma_map);
+
+/**
+ * drm_gpusvm_dma_unmap() - Undo drm_gpusvm_dma_map()
+ * @gpusvm: The struct drm_gpusvm.
+ * @addr: What was returned.
+ * @size: As mapped.
+ * @dir: As mapped.
+ *
+ * Context: As dma_unmap_page().
+ */
+void drm_gpusvm_dma_unmap(struct drm_gpusvm *gpusvm, dma_addr_t addr,
+			  size_t size, enum dma_data_direction dir)
+{
+	struct device *dev = gpusvm->drm->dev;
+
+	KUNIT_STATIC_STUB_REDIRECT(drm_gpusvm_dma_unmap, gpusvm, addr, size,
+				   dir);
+
+	dma_sync_single_for_cpu(dev, addr, size, dir);
+	dma_unmap_page_attrs(dev, addr, size, dir, DMA_ATTR_SKIP_CPU_SYNC);
+}
+EXPORT_SYMBOL_IF_KUNIT(drm_gpusvm_dma_unmap);
+
+/*
+ * Unmap the first @npages pages of a range.  The entries tell how each of them
+ * was mapped; an address of 0 is one like any other.
+ */
+static void drm_gpusvm_unmap_entries(struct drm_gpusvm_range *range,
+				     unsigned long npages)
+{
+	struct drm_pagemap_device_addr *addr = range->dma_addr;
+	struct drm_gpusvm *gpusvm = range->gpusvm;
+	unsigned long i;
+
+	for (i = 0; i < npages; i += 1UL << addr->order, addr++) {
+		if (addr->proto == DRM_INTERCONNECT_SYSTEM)
+			drm_gpusvm_dma_unmap(gpusvm, addr->addr,
+					     PAGE_SIZE << addr->order,
+					     addr->dir);
+		else if (IS_ENABLED(CONFIG_DEVICE_PRIVATE))
+			drm_pagemap_unmap_page(range->dpagemap,
+					       gpusvm->drm->dev, *addr);
+	}
+	range->dpagemap = NULL;
+}
+
+/**
+ * drm_gpusvm_unmap_locked() - Unmap the pages of a range, if they are mapped
+ * @range: The range.
+ *
+ * Context: With &drm_gpusvm.notifier_lock held for writing, or for reading and
+ * the map_lock of the range.
+ */
+void drm_gpusvm_unmap_locked(struct drm_gpusvm_range *range)
+{
+	struct drm_gpusvm_range_flags flags = drm_gpusvm_range_flags(range);
+
+	lockdep_assert_held(&range->gpusvm->notifier_lock);
+
+	if (!flags.has_dma_mapping)
+		return;
+
+	drm_gpusvm_unmap_entries(range, drm_gpusvm_npages(range));
+	flags.has_devmem_pages = false;
+	flags.has_dma_mapping = false;
+	drm_gpusvm_range_set_flags(range, flags);
+}
+
+/*
+ * A walk of the page tables for a range, again and again until it holds.
+ *
+ * The sequence number of the notifier changes with all memory of the slot, so
+ * what tells whether the walk holds is the range's own epoch: read before
+ * mmu_interval_read_begin(), which waits for the invalidations that are counted
+ * by then, it changes with every later one.
+ */
+struct drm_gpusvm_walk {
+	struct drm_gpusvm *gpusvm;
+	struct drm_gpusvm_range *range;
+	const struct drm_gpusvm_ctx *ctx;	/* NULL for eviction */
+	unsigned long *pfns;
+	unsigned long npages;
+	unsigned long epoch;
+	unsigned long seq;
+	unsigned long deadline;
+	enum dma_data_direction dir;
+};
+
+static void drm_gpusvm_walk_set_deadline(struct drm_gpusvm_walk *walk)
+{
+	walk->deadline = jiffies + msecs_to_jiffies(walk->gpusvm->timeout_ms);
+}
+
+static int drm_gpusvm_walk_init(struct drm_gpusvm_walk *walk,
+				struct drm_gpusvm_range *range,
+				const struct drm_gpusvm_ctx *ctx)
+{
+	*walk = (struct drm_gpusvm_walk) {
+		.gpusvm = range->gpusvm,
+		.range = range,
+		.ctx = ctx,
+		.npages = drm_gpusvm_npages(range),
+		.dir = ctx && ctx->read_only ? DMA_TO_DEVICE :
+					       DMA_BIDIRECTIONAL,
+	};
+	drm_gpusvm_walk_set_deadline(walk);
+
+	if (!drm_gpusvm_inject(walk->gpusvm, DRM_GPUSVM_STEP_PFNS))
+		walk->pfns = kvmalloc_array(walk->npages, sizeof(*walk->pfns),
+					    GFP_KERNEL);
+
+	return walk->pfns ? 0 : -ENOMEM;
+}
+
+static void drm_gpusvm_walk_fini(struct drm_gpusvm_walk *walk)
+{
+	kvfree(walk->pfns);
+}
+
+/* Whether to try again after @err: 0, or what to return. */
+static int drm_gpusvm_walk_retry(const struct drm_gpusvm_walk *walk, int err)
+{
+	if (err != -EAGAIN)
+		return err;
+	if (fatal_signal_pending(current))
+		return -EINTR;
+	if (time_after_eq(jiffies, walk->deadline))
+		return -EBUSY;
+	cond_resched();
+
+	return 0;
+}
+
+/* What hmm_range_fault() tells by -EFAULT, or not at all. */
+static int drm_gpusvm_check_vmas(struct mm_struct *mm, unsigned long addr,
+				 unsigned long end, bool write)
+{
+	VMA_ITERATOR(vmi, mm, addr);
+	struct vm_area_struct *vma;
+
+	for_each_vma_range(vmi, vma, end) {
+		if (vma->vm_start > addr)
+			return -EFAULT;
+		if (vma->vm_flags & (VM_IO | VM_PFNMAP))
+			return -EIO;
+		if (write && !(vma->vm_flags & VM_WRITE))
+			return -EPERM;
+		addr = vma->vm_end;
+	}
+
+	return addr < end ? -EFAULT : 0;
+}
+
+/* Whether a page that was looked at has to be faulted. */
+static bool drm_gpusvm_needs_fault(const struct drm_gpusvm_walk *walk,
+				   unsigned long hmm_pfn)
+{
+	unsigned long want = HMM_PFN_VALID;
+
+	/* Eviction has reduced it to that. */
+	if (!walk->ctx)
+		return hmm_pfn;
+	if (!walk->ctx->read_only)
+		want |= HMM_PFN_WRITE;
+
+	return (hmm_pfn & want) != want;
+}
+
+/* Whether userfaultfd may be asked about a page that is to be faulted. */
+static bool drm_gpusvm_page_asks_user(struct vm_area_struct *vma,
+				      unsigned long hmm_pfn)
+{
+	if (userfaultfd_wp(vma) && !userfaultfd_wp_async(vma))
+		return true;
+
+	return !(hmm_pfn & HMM_PFN_VALID) &&
+	       (userfaultfd_missing(vma) || userfaultfd_minor(vma));
+}
+
+/*
+ * The same for a run of pages.  HMM faults without FAULT_FLAG_ALLOW_RETRY, so
+ * that such a fault cannot wait for an answer: it would fail, with a warning if
+ * DEBUG_VM is set.
+ */
+static bool drm_gpusvm_run_asks_user(const struct hmm_range *hmm)
+{
+	VMA_ITERATOR(vmi, hmm->notifier->mm, hmm->start);
+	struct vm_area_struct *vma;
+	unsigned long addr, i;
+
+	for_each_vma_range(vmi, vma, hmm->end) {
+		if (!userfaultfd_armed(vma))
+			continue;
+		for (addr = max(vma->vm_start, hmm->start);
+		     addr < min(vma->vm_end, hmm->end); addr += PAGE_SIZE) {
+			i = (addr - hmm->start) >> PAGE_SHIFT;
+			if (drm_gpusvm_page_asks_user(vma, hmm->hmm_pfns[i]))
+				return true;
+		}
+	}
+
+	return false;
+}
+
+/*
+ * Fault the pages that need it, run by run.  In one go, hmm_range_fault() would
+ * fault everything after the first of them, too: bring back device pages that
+ * can stay, populate what nobody asked for, and fail at holes.
+ */
+static int drm_gpusvm_fault_runs(const struct drm_gpusvm_walk *walk,
+				 struct hmm_range *hmm)
+{
+	unsigned long start = drm_gpusvm_range_start(walk->range);
+	unsigned long first, end;
+	int err;
+
+	for (first = 0; first < walk->npages; first = end) {
+		end = first + 1;
+		if (!drm_gpusvm_needs_fault(walk, walk->pfns[first]))
+			continue;
+		while (end < walk->npages &&
+		       drm_gpusvm_needs_fault(walk, walk->pfns[end]))
+			end++;
+
+		/* Others may fault in the slot, while the range stays as is. */
+		hmm->notifier_seq = mmu_interval_read_begin(hmm->notifier);
+		hmm->start = start + (first << PAGE_SHIFT);
+		hmm->end = start + (end << PAGE_SHIFT);
+		hmm->hmm_pfns = walk->pfns + first;
+		if (walk->ctx && drm_gpusvm_run_asks_user(hmm))
+			return -EFAULT;
+		err = hmm_range_fault(hmm);
+		if (err)
+			return err;
+	}
+
+	return 0;
+}
+
+/*
+ * Make the process's pages present, and look which they are.  Returns -EAGAIN
+ * if they changed meanwhile, which is what a page that comes back from the
+ * device or is copied on write does.
+ */
+static int drm_gpusvm_fault_pages(struct drm_gpusvm_walk *walk)
+{
+	struct drm_gpusvm_range *range = walk->range;
+	struct drm_gpusvm *gpusvm = walk->gpusvm;
+	bool write = !walk->ctx->read_only;
+	struct mm_struct *mm = gpusvm->mm;
+	struct hmm_range hmm = {
+		.notifier = &range->notifier->notifier,
+		.start = drm_gpusvm_range_start(range),
+		.end = drm_gpusvm_range_end(range),
+		.hmm_pfns = walk->pfns,
+		.dev_private_owner = gpusvm->device_private_page_owner,
+	};
+	int err;
+
+	if (mmap_read_lock_killable(mm))
+		return -EINTR;
+	walk->seq = mmu_interval_read_begin(hmm.notifier);
+	hmm.notifier_seq = walk->seq;
+	err = drm_gpusvm_check_vmas(mm, hmm.start, hmm.end, write);
+	if (!err)
+		err = hmm_range_fault(&hmm);
+	if (!err) {
+		hmm.default_flags = HMM_PFN_REQ_FAULT |
+				    (write ? HMM_PFN_REQ_WRITE : 0);
+		err = drm_gpusvm_fault_runs(walk, &hmm);
+	}
+	mmap_read_unlock(mm);
+	if (drm_gpusvm_inject(gpusvm, DRM_GPUSVM_STEP_LOOK))
+		return -EAGAIN;
+
+	return err == -EBUSY ? -EAGAIN : err;
+}
+
+/* Whether a page may be mapped so.  @dpagemap is that of the other pages. */
+static int drm_gpusvm_check_page(const struct drm_gpusvm_walk *walk,
+				 unsigned long hmm_pfn,
+				 struct drm_pagemap **dpagemap)
+{
+	struct drm_pagemap *mine;
+	struct page *page;
+	bool devmem;
+
+	if (!(hmm_pfn & HMM_PFN_VALID))
+		return -EAGAIN;
+
+	page = hmm_pfn_to_page(hmm_pfn);
+	devmem = is_device_private_page(page);
+	/*
+	 * A page that the process must not write is not for the device to
+	 * write, either: it may be shared since fork().
+	 */
+	if (!walk->ctx->read_only && !(hmm_pfn & HMM_PFN_WRITE))
+		return devmem ? -EOPNOTSUPP : -EAGAIN;
+	if (is_pci_p2pdma_page(page))
+		return -EIO;
+	if (!devmem)
+		return walk->ctx->devmem_only ? -EFAULT : 0;
+
+	mine = drm_pagemap_page_to_dpagemap(page);
+	if (*dpagemap && *dpagemap != mine)
+		return -EOPNOTSUPP;
+	*dpagemap = mine;
+
+	return 0;
+}
+
+/* The notifier lock is held and nothing changed: pages stay where they are. */
+static int drm_gpusvm_check_pages(const struct drm_gpusvm_walk *walk,
+				  struct drm_pagemap **dpagemap)
+{
+	unsigned long i;
+	int err;
+
+	*dpagemap = NULL;
+	for (i = 0; i < walk->npages; i++) {
+		err = drm_gpusvm_check_page(walk, walk->pfns[i], dpagemap);
+		if (err)
+			return err;
+	}
+
+	return 0;
+}
+
+/*
+ * The order of the largest mapping that starts with page @i: aligned both in
+ * the process and physically, and within the range, the folio and what the
+ * device can map at once.
+ */
+static unsigned int drm_gpusvm_map_order(const struct drm_gpusvm_walk *walk,
+					 unsigned long i)
+{
+	struct page *page = hmm_pfn_to_page(walk->pfns[i]);
+	unsigned long start = drm_gpusvm_range_start(walk->range);
+	unsigned long first = page_to_pfn(page), npages, n;
+	struct device *dev = walk->gpusvm->drm->dev;
+	struct folio *folio = page_folio(page);
+
+	/* The first bit set in both numbers is what they are aligned to. */
+	npages = 1UL << __ffs(first | ((start >> PAGE_SHIFT) + i) | LONG_MIN);
+	npages = min(npages, walk->npages - i);
+	npages = min_t(unsigned long, npages, folio_nr_pages(folio) -
+		       folio_page_idx(folio, page));
+	npages = min_t(unsigned long, npages,
+		       max(dma_max_mapping_size(dev) >> PAGE_SHIFT, 1UL));
+
+	for (n = 1; n < npages; n++)
+		if ((walk->pfns[i + n] & ~HMM_PFN_FLAGS) != first + n)
+			break;
+
+	return ilog2(n);
+}
+
+/* Map page @i, and as many of those after it as the order of @addr says. */
+static int drm_gpusvm_map_entry(const struct drm_gpusvm_walk *walk,
+				unsigned long i,
+				struct drm_pagemap_device_addr *addr)
+{
+	struct page *page = hmm_pfn_to_page(walk->pfns[i]);
+	struct device *dev = walk->gpusvm->drm->dev;
+	unsigned int order;
+	dma_addr_t dma;
+
+	if (is_device_private_page(page)) {
+		if (drm_pagemap_map_page(page, dev, 0, walk->dir, addr))
+			return -EOPNOTSUPP;
+		addr->order = 0;
+		return 0;
+	}
+
+	order = drm_gpusvm_map_order(walk, i);
+	dma = drm_gpusvm_dma_map(walk->gpusvm, page, PAGE_SIZE << order,
+				 walk->dir);
+	if (dma_mapping_error(dev, dma))
+		return -EFAULT;
+
+	/*
+	 * The device's writes set no dirty bit, and a page table entry that is
+	 * writable need not be dirty: it was read only so far, or MADV_FREE made
+	 * it clean.  Reclaim would drop such a page.  Where file systems want to
+	 * know of writes, the entry is writable only if the folio is dirty.
+	 */
+	if (!walk->ctx->read_only && !folio_test_dirty(page_folio(page)))
+		folio_mark_dirty(page_folio(page));
+
+	*addr = drm_pagemap_device_addr_encode(dma, DRM_INTERCONNECT_SYSTEM,
+					       order, walk->dir);
+
+	return 0;
+}
+
+/* Whether the range is mapped already, as wanted or better. */
+static bool drm_gpusvm_mapped_as_wanted(const struct drm_gpusvm_walk *walk)
+{
+	return drm_gpusvm_range_pages_valid(walk->gpusvm, walk->range) &&
+	       (walk->ctx->read_only || !walk->range->read_only);
+}
+
+/*
+ * Map the pages that were found.  Returns -EAGAIN if they are not those of the
+ * process any more, or are mapped in a way that has to be undone first.
+ */
+static int drm_gpusvm_map_locked(struct drm_gpusvm_walk *walk)
+{
+	struct drm_gpusvm_range *range = walk->range;
+	struct drm_gpusvm_range_flags flags = drm_gpusvm_range_flags(range);
+	struct drm_pagemap_device_addr *addr = range->dma_addr;
+	struct drm_pagemap *dpagemap;
+	unsigned long i;
+	int err;
+
+	lockdep_assert_held(&walk->gpusvm->notifier_lock);
+	lockdep_assert_held(&range->map_lock);
+
+	if (flags.unmapped)
+		return -EFAULT;
+	if (range->epoch != walk->epoch ||
+	    drm_gpusvm_range_pages_valid(walk->gpusvm, range))
+		return -EAGAIN;
+
+	err = drm_gpusvm_check_pages(walk, &dpagemap);
+	if (err)
+		return err;
+
+	/* Should the driver have left mapped what was invalidated. */
+	drm_gpusvm_unmap_locked(range);
+	range->dpagemap = dpagemap;
+	for (i = 0; i < walk->npages; i += 1UL << addr->order, addr++) {
+		err = drm_gpusvm_map_entry(walk, i, addr);
+		if (err)
+			goto err_unmap;
+	}
+
+	range->notifier_seq = walk->seq;
+	range->read_only = walk->ctx->read_only;
+	range->stale = false;
+	flags.has_devmem_pages = !!dpagemap;
+	flags.has_dma_mapping = true;
+	drm_gpusvm_range_set_flags(range, flags);
+
+	return 0;
+
+err_unmap:
+	drm_gpusvm_unmap_entries(range, i);
+	return err;
+}
+
+static int drm_gpusvm_map_pages(struct drm_gpusvm_walk *walk)
+{
+	struct drm_gpusvm_range *range = walk->range;
+	int err;
+
+	drm_gpusvm_notifier_lock(walk->gpusvm);
+	mutex_lock(&range->map_lock);
+	err = drm_gpusvm_map_locked(walk);
+	mutex_unlock(&range->map_lock);
+	drm_gpusvm_notifier_unlock(walk->gpusvm);
+
+	return err;
+}
+
+/*
+ * The range is mapped for reading, and now is to be written.  The GPU has to
+ * let go of the old mapping before it can be replaced.
+ */
+static void drm_gpusvm_zap(struct drm_gpusvm *gpusvm,
+			   struct drm_gpusvm_range *range)
+{
+	struct mmu_notifier_range mmu_range;
+
+	mmu_notifier_range_init(&mmu_range, MMU_NOTIFY_CLEAR, 0, gpusvm->mm,
+				drm_gpusvm_range_start(range),
+				drm_gpusvm_range_end(range));
+	mmu_range.flags |= MMU_NOTIFIER_RANGE_BLOCKABLE;
+
+	down_write(&gpusvm->notifier_lock);
+	drm_gpusvm_range_set_stale(range);
+	gpusvm->ops->invalidate(gpusvm, range->notifier, &mmu_range);
+	up_write(&gpusvm->notifier_lock);
+}
+
+/* Returns 1 if there is nothing to do, 0 if there is, or a negative errno. */
+static int drm_gpusvm_get_pages_begin(struct drm_gpusvm_walk *walk)
+{
+	struct drm_gpusvm_range *range = walk->range;
+	struct drm_gpusvm *gpusvm = walk->gpusvm;
+	bool zap = false;
+	int ret = 0;
+
+	drm_gpusvm_notifier_lock(gpusvm);
+	mutex_lock(&range->map_lock);
+	if (drm_gpusvm_range_flags(range).unmapped)
+		ret = -EFAULT;
+	else if (drm_gpusvm_mapped_as_wanted(walk))
+		ret = 1;
+	else
+		zap = drm_gpusvm_range_pages_valid(gpusvm, range);
+	walk->epoch = range->epoch + zap;
+	mutex_unlock(&range->map_lock);
+	drm_gpusvm_notifier_unlock(gpusvm);
+
+	if (zap)
+		drm_gpusvm_zap(gpusvm, range);
+
+	return ret;
+}
+
+/* Reclaim needs the notifier lock, so the memory has to be there before. */
+static int drm_gpusvm_alloc_addrs(struct drm_gpusvm_walk *walk)
+{
+	struct drm_gpusvm_range *range = walk->range;
+	struct drm_pagemap_device_addr *addrs = NULL;
+	int err = 0;
+
+	if (READ_ONCE(range->dma_addr))
+		return 0;
+
+	if (!drm_gpusvm_inject(walk->gpusvm, DRM_GPUSVM_STEP_ADDRS))
+		addrs = kvcalloc(walk->npages, sizeof(*addrs), GFP_KERNEL);
+	if (!addrs)
+		return -ENOMEM;
+
+	drm_gpusvm_notifier_lock(walk->gpusvm);
+	mutex_lock(&range->map_lock);
+	/* A range that was removed does not get anything any more. */
+	if (drm_gpusvm_range_flags(range).unmapped)
+		err = -EFAULT;
+	else if (!range->dma_addr)
+		swap(range->dma_addr, addrs);
+	mutex_unlock(&range->map_lock);
+	drm_gpusvm_notifier_unlock(walk->gpusvm);
+	kvfree(addrs);
+
+	return err;
+}
+
+/**
+ * drm_gpusvm_range_pages_valid() - Whether the addresses of a range can be used
+ * @gpusvm: The struct drm_gpusvm.
+ * @range: A range of it.
+ *
+ * To be asked right before the driver makes the GPU's translations from
+ * &drm_gpusvm_range.dma_addr, under the same hold of the lock.
+ *
+ * Context: With &drm_gpusvm.notifier_lock held.
+ * Return: True if the pages are mapped, and are those of the process.
+ */
+bool drm_gpusvm_range_pages_valid(struct drm_gpusvm *gpusvm,
+				  struct drm_gpusvm_range *range)
+{
+	struct drm_gpusvm_range_flags flags = drm_gpusvm_range_flags(range);
+
+	lockdep_assert_held(&gpusvm->notifier_lock);
+
+	return flags.has_dma_mapping && !flags.unmapped && !range->stale;
+}
+EXPORT_SYMBOL_GPL(drm_gpusvm_range_pages_valid);
+
+/**
+ * drm_gpusvm_range_get_pages() - Map the pages of a range for the device
+ * @gpusvm: The struct drm_gpusvm.
+ * @range: A range of it.
+ * @ctx: How the caller wants it: @read_only and @devmem_only.
+ *
+ * Makes the pages present in the process, as a CPU access would, and maps them
+ * into &drm_gpusvm_range.dma_addr: %DMA_TO_DEVICE with @ctx->read_only, else
+ * %DMA_BIDIRECTIONAL.  Pages of RAM and device pages may be mixed, but device
+ * pages must be of one &struct drm_pagemap.  An entry never covers more than
+ * the range.  A page that the process may not write is not mapped to be
+ * written: the copy on write is made first, in RAM.
+ *
+ * If the range is mapped already, nothing is done.  If it is mapped for reading
+ * and now is to be written, &drm_gpusvm_ops.invalidate is called for it first.
+ *
+ * The process may change its memory as soon as this returns, see
+ * drm_gpusvm_range_pages_valid().
+ *
+ * Context: Process context, may sleep.  With the driver's lock held, in any
+ * mode, and neither the mmap lock nor &drm_gpusvm.notifier_lock.
+ *
+ * Return: 0, or one of these, with nothing mapped:
+ * * -EOPNOTSUPP: these device pages cannot be mapped for the device, or not
+ *   together, or not for writing: drm_gpusvm_range_evict() and try again.
+ * * -EFAULT: the process unmapped the memory, is on its way out, the memory
+ *   cannot be read, a page could not be brought in or mapped, or with
+ *   @ctx->devmem_only is not in device memory; or a page that is not there
+ *   would have to be asked for from userfaultfd, or might have to if it is in
+ *   swap.
+ * * -EPERM: the memory is not writable, and @ctx->read_only is not set.
+ * * -EIO: the memory is not RAM: a device's registers or the like.
+ * * -EBUSY: the process kept changing its memory for a second.
+ * * -EINTR: the calling process is being killed.
+ * * -ENOMEM: no memory.
+ */
+int drm_gpusvm_range_get_pages(struct drm_gpusvm *gpusvm,
+			       struct drm_gpusvm_range *range,
+			       const struct drm_gpusvm_ctx *ctx)
+{
+	struct drm_gpusvm_walk walk;
+	int err;
+
+	drm_gpusvm_driver_lock_held(gpusvm, -1);
+
+	if (!mmget_not_zero(gpusvm->mm))
+		return -EFAULT;
+
+	err = drm_gpusvm_walk_init(&walk, range, ctx);
+	if (!err)
+		err = drm_gpusvm_alloc_addrs(&walk);
+
+	while (!err) {
+		err = drm_gpusvm_get_pages_begin(&walk);
+		if (!err)
+			err = drm_gpusvm_fault_pages(&walk);
+		if (!err)
+			err = drm_gpusvm_map_pages(&walk);
+		if (err >= 0)
+			break;
+		err = drm_gpusvm_walk_retry(&walk, err);
+	}
+
+	drm_gpusvm_walk_fini(&walk);
+	mmput(gpusvm->mm);
+
+	return min(err, 0);
+}
+EXPORT_SYMBOL_GPL(drm_gpusvm_range_get_pages);
+
+/**
+ * drm_gpusvm_range_unmap_pages() - Unmap the pages of a range
+ * @gpusvm: The struct drm_gpusvm.
+ * @range: A range of it.
+ * @ctx: @in_notifier says whether &drm_gpusvm.notifier_lock is held.
+ *
+ * Undoes drm_gpusvm_range_get_pages(), if there is something to undo.  The GPU
+ * must not use the addresses any more.
+ *
+ * Context: From &drm_gpusvm_ops.invalidate with @ctx->in_notifier.  Else
+ * process context, may sleep, without &drm_gpusvm.notifier_lock.
+ */
+void drm_gpusvm_range_unmap_pages(struct drm_gpusvm *gpusvm,
+				  struct drm_gpusvm_range *range,
+				  const struct drm_gpusvm_ctx *ctx)
+{
+	if (ctx->in_notifier) {
+		lockdep_assert_held_write(&gpusvm->notifier_lock);
+		drm_gpusvm_unmap_locked(range);
+		return;
+	}
+
+	drm_gpusvm_notifier_lock(gpusvm);
+	mutex_lock(&range->map_lock);
+	drm_gpusvm_unmap_locked(range);
+	mutex_unlock(&range->map_lock);
+	drm_gpusvm_notifier_unlock(gpusvm);
+}
+EXPORT_SYMBOL_GPL(drm_gpusvm_range_unmap_pages);
+
+/*
+ * Eviction.
+ */
+
+/*
+ * Reduce the pfns of a walk to whether they are device pages.  Such a page may
+ * be freed at any time, its struct page with it when the device goes, unless
+ * the notifier says that it is still mapped.  Returns their number, or -EAGAIN.
+ */
+static long drm_gpusvm_classify(struct drm_gpusvm_walk *walk)
+{
+	struct drm_gpusvm_range *range = walk->range;
+	unsigned long i;
+	long n = 0;
+
+	drm_gpusvm_notifier_lock(walk->gpusvm);
+	if (range->epoch != walk->epoch) {
+		n = -EAGAIN;
+		goto out_unlock;
+	}
+
+	for (i = 0; i < walk->npages; i++) {
+		walk->pfns[i] = (walk->pfns[i] & HMM_PFN_VALID) &&
+			is_device_private_page(hmm_pfn_to_page(walk->pfns[i]));
+		n += walk->pfns[i];
+	}
+
+out_unlock:
+	drm_gpusvm_notifier_unlock(walk->gpusvm);
+	return n;
+}
+
+/*
+ * One pass of eviction.  Returns the number of device pages that there were, or
+ * a negative errno.
+ */
+static long drm_gpusvm_evict_pass(struct drm_gpusvm_walk *walk)
+{
+	struct drm_gpusvm_range *range = walk->range;
+	struct mm_struct *mm = walk->gpusvm->mm;
+	struct hmm_range hmm = {
+		.notifier = &range->notifier->notifier,
+		.start = drm_gpusvm_range_start(range),
+		.end = drm_gpusvm_range_end(range),
+		.hmm_pfns = walk->pfns,
+		.dev_private_owner = walk->gpusvm->device_private_page_owner,
+	};
+	long n;
+	int err;
+
+	drm_gpusvm_notifier_lock(walk->gpusvm);
+	walk->epoch = range->epoch;
+	drm_gpusvm_notifier_unlock(walk->gpusvm);
+
+	if (mmap_read_lock_killable(mm))
+		return -EINTR;
+	hmm.notifier_seq = mmu_interval_read_begin(hmm.notifier);
+
+	/* Does not fault, so that holes are nothing but holes. */
+	err = hmm_range_fault(&hmm);
+	n = err ?: drm_gpusvm_classify(walk);
+	if (n > 0) {
+		hmm.default_flags = HMM_PFN_REQ_FAULT;
+		hmm.dev_private_owner = NULL;
+		err = drm_gpusvm_fault_runs(walk, &hmm);
+		/* A page that comes back invalidates the range. */
+		if (err && err != -EBUSY)
+			n = err;
+	}
+	mmap_read_unlock(mm);
+
+	return n == -EBUSY ? -EAGAIN : n;
+}
+
+/**
+ * drm_gpusvm_range_evict() - Bring the pages of a range back to RAM
+ * @gpusvm: The struct drm_gpusvm.
+ * @range: A range of it, which may be unmapped in part.
+ *
+ * Acts as CPU accesses to the device pages, of whichever device with the owner
+ * cookie of @gpusvm, and ends their timeslice.  Other pages are left as they
+ * are, and so is memory that cannot be read.  Unlike
+ * drm_pagemap_evict_to_ram(), goes by the process's addresses.
+ *
+ * Context: Process context, may sleep.  With the driver's lock held, in any
+ * mode, and neither the mmap lock nor &drm_gpusvm.notifier_lock.
+ *
+ * Return: 0 if no page of the range is in device memory, or
+ * * -EBUSY: they keep coming back, or cannot move now.  The time allowed is a
+ *   second since the last page moved.
+ * * -EFAULT: the address space is on its way out, or a page could not be copied
+ *   or there was no memory to copy it to.
+ * * -EINTR: the calling process is being killed.
+ * * -ENOMEM: no memory.
+ */
+int drm_gpusvm_range_evict(struct drm_gpusvm *gpusvm,
+			   struct drm_gpusvm_range *range)
+{
+	struct drm_gpusvm_walk walk;
+	long n, least = LONG_MAX;
+	int err;
+
+	drm_gpusvm_driver_lock_held(gpusvm, -1);
+
+	if (!mmget_not_zero(gpusvm->mm))
+		return -EFAULT;
+
+	err = drm_gpusvm_walk_init(&walk, range, NULL);
+	while (!err) {
+		n = drm_gpusvm_evict_pass(&walk);
+		if (!n)
+			break;
+		if (n > 0 && n < least) {
+			least = n;
+			drm_gpusvm_walk_set_deadline(&walk);
+		}
+		err = drm_gpusvm_walk_retry(&walk, n < 0 ? n : -EAGAIN);
+	}
+
+	drm_gpusvm_walk_fini(&walk);
+	mmput(gpusvm->mm);
+
+	return err;
+}
+EXPORT_SYMBOL_GPL(drm_gpusvm_range_evict);

@@ -1,0 +1,955 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+/*
+ * Tests of GPU SVM with device pages, huge pages and several threads.
+ */
+
+#include "drm_gpusvm_mock.h"
+#include "drm_pagemap_mock.h"
+
+#include <linux/atomic.h>
+#include <linux/delay.h>
+#include <linux/dma-mapping.h>
+#include <linux/huge_mm.h>
+#include <linux/jiffies.h>
+#include <linux/log2.h>
+#include <linux/mm.h>
+#include <linux/mman.h>
+#include <linux/prandom.h>
+#include <linux/sched/mm.h>
+
+#define SEED	PAGEMAP_MOCK_SEED
+#define CHUNK	GPUSVM_MOCK_CHUNK
+
+/* Cases run one after the other; test->priv belongs to the software device. */
+static struct gpusvm_mock *devmem_vm;
+
+static unsigned long pages(unsigned long npages)
+{
+	return npages << PAGE_SHIFT;
+}
+
+static struct pagemap_mock_dev *dev(struct kunit *test, unsigned int i)
+{
+	struct pagemap_mock *mock = test->priv;
+
+	if (i == mock->ndevs)
+		pagemap_mock_add_dev(mock, "pagemap-mock-1");
+
+	return &mock->dev[i];
+}
+
+static int gpusvm_devmem_init(struct kunit *test)
+{
+	struct pagemap_mock_dev *mdev;
+	struct pagemap_mock *mock;
+	int err;
+
+	devmem_vm = NULL;
+	err = pagemap_mock_init(test);
+	if (err)
+		return err;
+
+	mock = test->priv;
+	mdev = pagemap_mock_dev0(test);
+	devmem_vm = gpusvm_mock_create(test, mdev->dev, mdev->drm);
+	devmem_vm->devmem_owner = &mock->owner;
+
+	return 0;
+}
+
+static void gpusvm_devmem_exit(struct kunit *test)
+{
+	if (devmem_vm && devmem_vm->gpusvm.mm)
+		gpusvm_mock_exit(devmem_vm);
+	devmem_vm = NULL;
+	pagemap_mock_exit(test);
+}
+
+/* A mapping of @npages pages that the driver mirrors. */
+static unsigned long setup(struct kunit *test, unsigned long npages)
+{
+	unsigned long addr = pagemap_mock_map(test, npages);
+
+	gpusvm_mock_init(devmem_vm, ALIGN_DOWN(addr, pages(GPUSVM_MOCK_SLOT)),
+			 3 * GPUSVM_MOCK_SLOT + npages);
+	/* Where GPU faults migrate to. */
+	devmem_vm->dpagemap = &pagemap_mock_dev0(test)->dpagemap;
+
+	return addr;
+}
+
+/* The same, written to, and all of it on a device. */
+static unsigned long setup_on_dev(struct kunit *test, unsigned int i,
+				  unsigned long npages)
+{
+	unsigned long addr = setup(test, npages);
+
+	KUNIT_ASSERT_EQ(test, pagemap_mock_write(addr, npages, SEED), 0);
+	pagemap_mock_to_dev(dev(test, i), addr, npages, 0);
+
+	return addr;
+}
+
+/*
+ * Device pages that the process may write, but whose entries say it may not: as
+ * after fork(), with the other process gone, or after mprotect().
+ */
+static unsigned long setup_read_only_on_dev(struct kunit *test,
+					    unsigned long npages)
+{
+	unsigned long addr = setup(test, npages);
+
+	KUNIT_ASSERT_EQ(test, gpusvm_mock_vm_flags(addr, 0, VM_WRITE), 0);
+	pagemap_mock_to_dev(dev(test, 0), addr, npages, 0);
+	KUNIT_ASSERT_EQ(test, gpusvm_mock_vm_flags(addr, VM_WRITE, 0), 0);
+	KUNIT_ASSERT_EQ(test, pagemap_mock_count(test, addr, npages,
+						 PAGEMAP_MOCK_DEV0), npages);
+
+	return addr;
+}
+
+/* Brings each page of a pattern into its place: digit i for page i. */
+static void set_pattern(struct kunit *test, unsigned long addr,
+			unsigned int pattern, u8 *kind)
+{
+	unsigned int i;
+
+	for (i = 0; i < 4; i++, pattern /= 4) {
+		kind[i] = pattern % 4;
+		if (kind[i] == PAGEMAP_MOCK_NONE)
+			continue;
+		KUNIT_ASSERT_EQ(test, pagemap_mock_write(addr + pages(i), 1,
+							 SEED), 0);
+		if (kind[i] != PAGEMAP_MOCK_RAM)
+			pagemap_mock_to_dev(dev(test,
+						kind[i] - PAGEMAP_MOCK_DEV0),
+					    addr + pages(i), 1, 0);
+	}
+}
+
+static unsigned int count_kind(const u8 *kind, u8 which)
+{
+	unsigned int i, n = 0;
+
+	for (i = 0; i < 4; i++)
+		n += kind[i] == which;
+
+	return n;
+}
+
+static unsigned long count_devmem(struct kunit *test, unsigned long addr)
+{
+	return pagemap_mock_count(test, addr, 4, PAGEMAP_MOCK_DEV0) +
+	       pagemap_mock_count(test, addr, 4, PAGEMAP_MOCK_DEV1);
+}
+
+static void expect_contents(struct kunit *test, unsigned long addr,
+			    const u8 *kind)
+{
+	unsigned int i;
+
+	for (i = 0; i < 4; i++) {
+		if (kind[i] == PAGEMAP_MOCK_NONE)
+			KUNIT_EXPECT_EQ(test, 0,
+					pagemap_mock_read_zero(addr + pages(i),
+							       1));
+		else
+			KUNIT_EXPECT_EQ(test, 0,
+					pagemap_mock_read(addr + pages(i), 1,
+							  SEED));
+	}
+}
+
+static const unsigned int digit_params[] = { 0, 1, 2, 3 };
+
+static void digit_desc(const unsigned int *p, char *desc)
+{
+	static const char * const names[] = { "none", "RAM", "dev0", "dev1" };
+
+	snprintf(desc, KUNIT_PARAM_DESC_SIZE, "last page %s", names[*p]);
+}
+
+KUNIT_ARRAY_PARAM(digit, digit_params, digit_desc);
+
+/*
+ * Succeeds if each way in which four pages are nowhere, in RAM or on two
+ * devices is mapped, unless it takes the memory of two devices, which takes an
+ * eviction.
+ */
+static void gpusvm_test_pattern_get(struct kunit *test)
+{
+	unsigned int first = *(const unsigned int *)test->param_value * 64, p;
+	unsigned long addr = setup(test, 4), devmem;
+	struct drm_gpusvm_range *range;
+	u8 kind[4];
+
+	dev(test, 1);
+	for (p = first; p < first + 64; p++) {
+		set_pattern(test, addr, p, kind);
+		range = gpusvm_mock_range(devmem_vm, addr);
+		KUNIT_ASSERT_EQ(test, drm_gpusvm_range_size(range), pages(4));
+
+		if (count_kind(kind, PAGEMAP_MOCK_DEV0) &&
+		    count_kind(kind, PAGEMAP_MOCK_DEV1)) {
+			/* What was nowhere is populated, and nothing moves. */
+			KUNIT_EXPECT_EQ(test, gpusvm_mock_get(range, false),
+					-EOPNOTSUPP);
+			gpusvm_mock_expect_unmapped(range);
+			KUNIT_EXPECT_EQ(test, count_devmem(test, addr),
+					count_kind(kind, PAGEMAP_MOCK_DEV0) +
+					count_kind(kind, PAGEMAP_MOCK_DEV1));
+			KUNIT_EXPECT_EQ(test, gpusvm_mock_evict(range), 0);
+			KUNIT_EXPECT_EQ(test, 4,
+					pagemap_mock_count(test, addr, 4,
+							   PAGEMAP_MOCK_RAM));
+		}
+		devmem = count_devmem(test, addr);
+		KUNIT_EXPECT_EQ(test, gpusvm_mock_get(range, false), 0);
+		gpusvm_mock_expect_mapped(range, false);
+		KUNIT_EXPECT_EQ(test, count_devmem(test, addr), devmem);
+		expect_contents(test, addr, kind);
+		gpusvm_mock_remove(range);
+		gpusvm_mock_discard(addr, 4);
+	}
+}
+
+/* Succeeds if eviction brings back what is on a device, and nothing else. */
+static void gpusvm_test_pattern_evict(struct kunit *test)
+{
+	unsigned int first = *(const unsigned int *)test->param_value * 64, p;
+	unsigned long addr = setup(test, 4);
+	struct drm_gpusvm_range *range;
+	unsigned int none;
+	u8 kind[4];
+
+	dev(test, 1);
+	for (p = first; p < first + 64; p++) {
+		set_pattern(test, addr, p, kind);
+		none = count_kind(kind, PAGEMAP_MOCK_NONE);
+		range = gpusvm_mock_range(devmem_vm, addr);
+		KUNIT_EXPECT_EQ(test, gpusvm_mock_evict(range), 0);
+		KUNIT_EXPECT_EQ(test, none,
+				pagemap_mock_count(test, addr, 4,
+						   PAGEMAP_MOCK_NONE));
+		KUNIT_EXPECT_EQ(test, 4 - none,
+				pagemap_mock_count(test, addr, 4,
+						   PAGEMAP_MOCK_RAM));
+		expect_contents(test, addr, kind);
+		gpusvm_mock_remove(range);
+		gpusvm_mock_discard(addr, 4);
+	}
+}
+
+static const bool read_only_params[] = { false, true };
+
+static void read_only_desc(const bool *p, char *desc)
+{
+	strscpy(desc, *p ? "to read" : "to write", KUNIT_PARAM_DESC_SIZE);
+}
+
+KUNIT_ARRAY_PARAM(read_only, read_only_params, read_only_desc);
+
+/* Succeeds if device pages are mapped, and unmapped when they go. */
+static void gpusvm_test_get_device(struct kunit *test)
+{
+	const bool read_only = *(const bool *)test->param_value;
+	unsigned long addr = setup_on_dev(test, 0, CHUNK);
+	struct drm_gpusvm_range *range = gpusvm_mock_range(devmem_vm, addr);
+	struct pagemap_mock_dev *mdev = dev(test, 0);
+
+	KUNIT_EXPECT_EQ(test, gpusvm_mock_get(range, read_only), 0);
+	gpusvm_mock_expect_mapped(range, read_only);
+	KUNIT_EXPECT_PTR_EQ(test, range->dpagemap, &mdev->dpagemap);
+	KUNIT_EXPECT_EQ(test, atomic_read(&mdev->maps), CHUNK);
+	KUNIT_EXPECT_EQ(test, atomic_read(&mdev->unmaps), 0);
+	KUNIT_EXPECT_EQ(test, devmem_vm->map_calls, 0);
+	pagemap_mock_expect_resident(test, mdev, CHUNK);
+
+	KUNIT_EXPECT_EQ(test, pagemap_mock_read(addr, CHUNK, SEED), 0);
+	gpusvm_mock_expect_unmapped(range);
+	KUNIT_EXPECT_EQ(test, atomic_read(&mdev->unmaps), CHUNK);
+	KUNIT_EXPECT_EQ(test, gpusvm_mock_get(range, read_only), 0);
+	gpusvm_mock_expect_mapped(range, read_only);
+}
+
+/* Succeeds if a peer's pages are mapped, or refused if out of reach. */
+static void gpusvm_test_get_peer(struct kunit *test)
+{
+	unsigned long addr = setup_on_dev(test, 1, CHUNK);
+	struct drm_gpusvm_range *range = gpusvm_mock_range(devmem_vm, addr);
+	struct pagemap_mock_dev *mdev = dev(test, 1);
+
+	KUNIT_EXPECT_EQ(test, gpusvm_mock_get(range, false), 0);
+	gpusvm_mock_expect_mapped(range, false);
+	KUNIT_EXPECT_PTR_EQ(test, range->dpagemap, &mdev->dpagemap);
+	gpusvm_mock_unmap(range);
+
+	mdev->unreachable = true;
+	KUNIT_EXPECT_EQ(test, gpusvm_mock_get(range, false), -EOPNOTSUPP);
+	gpusvm_mock_expect_unmapped(range);
+	KUNIT_EXPECT_EQ(test, gpusvm_mock_evict(range), 0);
+	pagemap_mock_expect_resident(test, mdev, 0);
+	KUNIT_EXPECT_EQ(test, gpusvm_mock_get(range, false), 0);
+	gpusvm_mock_expect_mapped(range, false);
+	KUNIT_EXPECT_EQ(test, pagemap_mock_read(addr, CHUNK, SEED), 0);
+}
+
+/* Succeeds if one page out of reach is one too many, and the others go. */
+static void gpusvm_test_mixed_unreachable(struct kunit *test)
+{
+	struct pagemap_mock_dev *mdev = dev(test, 1);
+	unsigned long addr = setup(test, CHUNK), i;
+	struct drm_gpusvm_range *range = gpusvm_mock_range(devmem_vm, addr);
+
+	mdev->unreachable = true;
+	KUNIT_ASSERT_EQ(test, pagemap_mock_write(addr, CHUNK, SEED), 0);
+	for (i = 0; i < CHUNK; i++) {
+		pagemap_mock_to_dev(mdev, addr + pages(i), 1, 0);
+		KUNIT_EXPECT_EQ(test, gpusvm_mock_get(range, false),
+				-EOPNOTSUPP);
+		gpusvm_mock_expect_unmapped(range);
+		KUNIT_EXPECT_EQ(test, gpusvm_mock_num_maps(devmem_vm), 0);
+		pagemap_mock_expect_resident(test, mdev, 1);
+		KUNIT_EXPECT_EQ(test, gpusvm_mock_evict(range), 0);
+	}
+	KUNIT_EXPECT_EQ(test, gpusvm_mock_get(range, false), 0);
+	gpusvm_mock_expect_mapped(range, false);
+	KUNIT_EXPECT_EQ(test, pagemap_mock_read(addr, CHUNK, SEED), 0);
+}
+
+/* Succeeds if each mapping of a mixed range may fail, and all others go. */
+static void gpusvm_test_mixed_fails(struct kunit *test)
+{
+	unsigned long addr = setup(test, CHUNK);
+	struct drm_gpusvm_range *range = gpusvm_mock_range(devmem_vm, addr);
+	struct pagemap_mock_dev *mdev = dev(test, 0);
+	unsigned int i, k;
+	int err;
+
+	KUNIT_ASSERT_EQ(test, pagemap_mock_write(addr, CHUNK, SEED), 0);
+	for (i = 0; i < CHUNK; i += 2)
+		pagemap_mock_to_dev(mdev, addr + pages(i), 1, 0);
+
+	for (k = 1; ; k++) {
+		devmem_vm->map_calls = 0;
+		devmem_vm->fail_map = k;
+		err = gpusvm_mock_get(range, false);
+		if (!err)
+			break;
+		KUNIT_ASSERT_LE(test, k, CHUNK / 2);
+		KUNIT_EXPECT_EQ(test, err, -EFAULT);
+		KUNIT_EXPECT_EQ(test, atomic_read(&mdev->maps),
+				k * (k + 1) / 2);
+		KUNIT_EXPECT_EQ(test, atomic_read(&mdev->unmaps),
+				k * (k + 1) / 2);
+		gpusvm_mock_expect_unmapped(range);
+	}
+	KUNIT_EXPECT_EQ(test, k, CHUNK / 2 + 1);
+	gpusvm_mock_expect_mapped(range, false);
+}
+
+/* Succeeds if pages of somebody else's device come to RAM. */
+static void gpusvm_test_foreign(struct kunit *test)
+{
+	unsigned long addr;
+	struct drm_gpusvm_range *range;
+
+	devmem_vm->devmem_owner = &devmem_vm;
+	addr = setup_on_dev(test, 0, CHUNK);
+	range = gpusvm_mock_range(devmem_vm, addr);
+	KUNIT_EXPECT_EQ(test, gpusvm_mock_evict(range), 0);
+	pagemap_mock_expect_resident(test, dev(test, 0), CHUNK);
+	KUNIT_EXPECT_EQ(test, gpusvm_mock_get(range, false), 0);
+	gpusvm_mock_expect_mapped(range, false);
+	KUNIT_EXPECT_EQ(test, pagemap_mock_read(addr, CHUNK, SEED), 0);
+	pagemap_mock_expect_resident(test, dev(test, 0), 0);
+}
+
+/* Succeeds if one page of RAM is one too many. */
+static void gpusvm_test_devmem_only(struct kunit *test)
+{
+	const struct drm_gpusvm_ctx ctx = { .devmem_only = true };
+	unsigned long addr = setup_on_dev(test, 0, CHUNK);
+	struct drm_gpusvm_range *range = gpusvm_mock_range(devmem_vm, addr);
+
+	KUNIT_EXPECT_EQ(test, gpusvm_mock_get_ctx(range, &ctx), 0);
+	gpusvm_mock_expect_mapped(range, false);
+	dev(test, 0)->fault_window = PAGE_SIZE;
+	KUNIT_ASSERT_EQ(test, vm_munmap(addr + pages(CHUNK - 1), PAGE_SIZE), 0);
+	gpusvm_mock_remove(range);
+
+	KUNIT_ASSERT_EQ(test, addr + pages(CHUNK - 1),
+			vm_mmap(NULL, addr + pages(CHUNK - 1), PAGE_SIZE,
+				PROT_READ | PROT_WRITE,
+				MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, 0));
+	range = gpusvm_mock_range(devmem_vm, addr);
+	KUNIT_ASSERT_EQ(test, drm_gpusvm_range_size(range), pages(CHUNK));
+	KUNIT_EXPECT_EQ(test, gpusvm_mock_get_ctx(range, &ctx), -EFAULT);
+	gpusvm_mock_expect_unmapped(range);
+	KUNIT_EXPECT_EQ(test, gpusvm_mock_get(range, false), 0);
+	gpusvm_mock_expect_mapped(range, false);
+}
+
+/*
+ * Succeeds if a device page that is shared is never mapped to be written: what
+ * is mapped in the end is another page, and the first is free.
+ */
+static void gpusvm_test_copy_on_write(struct kunit *test)
+{
+	unsigned long addr = setup_read_only_on_dev(test, CHUNK);
+	struct drm_gpusvm_range *range = gpusvm_mock_range(devmem_vm, addr);
+
+	KUNIT_EXPECT_EQ(test, gpusvm_mock_get(range, true), 0);
+	gpusvm_mock_expect_mapped(range, true);
+	KUNIT_EXPECT_TRUE(test, range->flags.has_devmem_pages);
+	pagemap_mock_expect_resident(test, dev(test, 0), CHUNK);
+
+	KUNIT_EXPECT_EQ(test, gpusvm_mock_get(range, false), 0);
+	gpusvm_mock_expect_mapped(range, false);
+	KUNIT_EXPECT_FALSE(test, range->flags.has_devmem_pages);
+	pagemap_mock_expect_resident(test, dev(test, 0), 0);
+	KUNIT_EXPECT_EQ(test, pagemap_mock_read_zero(addr, CHUNK), 0);
+}
+
+/* Succeeds if the zero page is never mapped to be written. */
+static void gpusvm_test_zero_page(struct kunit *test)
+{
+	unsigned long i, addr = setup(test, CHUNK);
+	struct drm_gpusvm_range *range = gpusvm_mock_range(devmem_vm, addr);
+
+	for (i = 0; i < CHUNK; i++)
+		KUNIT_ASSERT_EQ(test, pagemap_mock_touch(addr + pages(i)), 0);
+	KUNIT_ASSERT_EQ(test, CHUNK,
+			pagemap_mock_count(test, addr, CHUNK,
+					   PAGEMAP_MOCK_ZERO));
+	KUNIT_EXPECT_EQ(test, gpusvm_mock_get(range, true), 0);
+	gpusvm_mock_expect_mapped(range, true);
+	KUNIT_EXPECT_EQ(test, gpusvm_mock_get(range, false), 0);
+	gpusvm_mock_expect_mapped(range, false);
+	KUNIT_EXPECT_EQ(test, CHUNK,
+			pagemap_mock_count(test, addr, CHUNK,
+					   PAGEMAP_MOCK_RAM));
+}
+
+/* Succeeds if device pages count as present. */
+static void gpusvm_test_threshold(struct kunit *test)
+{
+	const struct drm_gpusvm_ctx ctx = { .check_pages_threshold = pages(4) };
+	unsigned long addr = setup_on_dev(test, 0, CHUNK);
+	struct drm_gpusvm_range *range;
+
+	range = gpusvm_mock_insert_ctx(devmem_vm, addr, &ctx);
+	KUNIT_ASSERT_FALSE(test, IS_ERR(range));
+	KUNIT_EXPECT_EQ(test, drm_gpusvm_range_size(range), pages(CHUNK));
+	pagemap_mock_expect_resident(test, dev(test, 0), CHUNK);
+}
+
+/*
+ * Eviction.
+ */
+
+struct evict_param {
+	const char *desc;
+	unsigned long hole[4];	/* unmapped: from, length, from, length */
+	unsigned long fault_window;
+};
+
+static const struct evict_param evict_params[] = {
+	{ "no hole", {} },
+	{ "first page", { 0, 1 } },
+	{ "middle", { 7, 2 } },
+	{ "last page", { 15, 1 } },
+	{ "first half", { 0, 8 } },
+	{ "second half", { 8, 8 } },
+	{ "two holes", { 2, 3, 9, 4 } },
+	{ "both ends", { 0, 3, 12, 4 } },
+	{ "all but one page", { 0, 9, 10, 6 } },
+	{ "page by page", {}, PAGE_SIZE },
+	{ "page by page, two holes", { 2, 3, 9, 4 }, PAGE_SIZE },
+	{ "all", { 0, 16 } },
+};
+
+KUNIT_ARRAY_PARAM_DESC(evict, evict_params, desc);
+
+/* Succeeds if all that is left comes back, wherever there is nothing. */
+static void gpusvm_test_evict(struct kunit *test)
+{
+	const struct evict_param *p = test->param_value;
+	unsigned long addr = setup(test, CHUNK), left = CHUNK, i;
+	struct pagemap_mock_bo *bo;
+	struct drm_gpusvm_range *range;
+
+	KUNIT_ASSERT_EQ(test, pagemap_mock_write(addr, CHUNK, SEED), 0);
+	bo = pagemap_mock_bo(dev(test, 0), CHUNK, 0);
+	bo->devmem.fault_window = p->fault_window;
+	KUNIT_ASSERT_EQ(test, pagemap_mock_migrate(bo, addr, CHUNK, 0), 0);
+	range = gpusvm_mock_range(devmem_vm, addr);
+	KUNIT_EXPECT_EQ(test, gpusvm_mock_get(range, false), 0);
+
+	for (i = 0; i < 4; i += 2) {
+		if (!p->hole[i + 1])
+			continue;
+		KUNIT_ASSERT_EQ(test, 0, vm_munmap(addr + pages(p->hole[i]),
+						   pages(p->hole[i + 1])));
+		left -= p->hole[i + 1];
+	}
+	pagemap_mock_expect_resident(test, dev(test, 0), left);
+
+	KUNIT_EXPECT_EQ(test, gpusvm_mock_evict(range), 0);
+	pagemap_mock_expect_resident(test, dev(test, 0), 0);
+	gpusvm_mock_expect_unmapped(range);
+	KUNIT_EXPECT_EQ(test, left, pagemap_mock_count(test, addr, CHUNK,
+						       PAGEMAP_MOCK_RAM));
+	for (i = 0; i < CHUNK; i++)
+		if (i - p->hole[0] >= p->hole[1] &&
+		    i - p->hole[2] >= p->hole[3])
+			KUNIT_EXPECT_EQ(test, 0,
+					pagemap_mock_read(addr + pages(i), 1,
+							  SEED));
+	pagemap_mock_expect_released(test, bo);
+}
+
+/* Succeeds if eviction and a write do not wait for the timeslice. */
+static void gpusvm_test_timeslice(struct kunit *test)
+{
+	unsigned long addr = setup(test, 2 * CHUNK), begin = jiffies;
+	struct drm_gpusvm_range *range = gpusvm_mock_range(devmem_vm, addr);
+	struct drm_gpusvm_range *other;
+	struct pagemap_mock_bo *bo;
+	unsigned int i;
+
+	other = gpusvm_mock_range(devmem_vm, addr + pages(CHUNK));
+	KUNIT_ASSERT_EQ(test, gpusvm_mock_vm_flags(addr, 0, VM_WRITE), 0);
+	for (i = 0; i < 2; i++) {
+		bo = pagemap_mock_bo(dev(test, 0), CHUNK, 0);
+		KUNIT_ASSERT_EQ(test, 0,
+				pagemap_mock_migrate(bo,
+						     addr + pages(i * CHUNK),
+						     CHUNK, 1000 * 1000));
+	}
+	KUNIT_ASSERT_EQ(test, gpusvm_mock_vm_flags(addr, VM_WRITE, 0), 0);
+
+	KUNIT_EXPECT_EQ(test, gpusvm_mock_evict(range), 0);
+	KUNIT_EXPECT_EQ(test, gpusvm_mock_get(other, false), 0);
+	gpusvm_mock_expect_mapped(other, false);
+	KUNIT_EXPECT_LT(test, jiffies - begin, 30 * HZ);
+}
+
+/* Succeeds if a copy that fails is told, and may work later. */
+static void gpusvm_test_evict_copy_fails(struct kunit *test)
+{
+	unsigned long addr = setup_on_dev(test, 0, CHUNK);
+	struct drm_gpusvm_range *range = gpusvm_mock_range(devmem_vm, addr);
+	struct pagemap_mock_hook *hook;
+
+	hook = pagemap_mock_arm(dev(test, 0), PAGEMAP_MOCK_TO_RAM);
+	hook->fail_call = 1;
+	hook->fail_calls = INT_MAX / 2;
+	hook->error = -EIO;
+	KUNIT_EXPECT_EQ(test, gpusvm_mock_evict(range), -EFAULT);
+	pagemap_mock_expect_resident(test, dev(test, 0), CHUNK);
+	pagemap_mock_arm(dev(test, 0), PAGEMAP_MOCK_TO_RAM);
+	KUNIT_EXPECT_EQ(test, gpusvm_mock_evict(range), 0);
+	KUNIT_EXPECT_EQ(test, pagemap_mock_read(addr, CHUNK, SEED), 0);
+}
+
+/* Succeeds if pages that cannot move now end it by the deadline. */
+static void gpusvm_test_evict_busy(struct kunit *test)
+{
+	unsigned long addr = setup_on_dev(test, 0, CHUNK), begin;
+	struct drm_gpusvm_range *range = gpusvm_mock_range(devmem_vm, addr);
+	struct page *page = pfn_to_page(dev(test, 0)->region->start_pfn);
+	unsigned long i;
+
+	/* A reference that nobody accounts for keeps a page where it is. */
+	for (i = 0; i < CHUNK; i++)
+		get_page(page + i);
+	devmem_vm->gpusvm.timeout_ms = 100;
+	begin = jiffies;
+	KUNIT_EXPECT_EQ(test, gpusvm_mock_evict(range), -EBUSY);
+	KUNIT_EXPECT_LT(test, jiffies - begin, 30 * HZ);
+	for (i = 0; i < CHUNK; i++)
+		put_page(page + i);
+	KUNIT_EXPECT_EQ(test, gpusvm_mock_evict(range), 0);
+	KUNIT_EXPECT_EQ(test, pagemap_mock_read(addr, CHUNK, SEED), 0);
+}
+
+/*
+ * Huge pages.
+ */
+
+static const unsigned long thp_params[] = { 1, 4, 16, 64, 512 };
+
+static void thp_desc(const unsigned long *p, char *desc)
+{
+	snprintf(desc, KUNIT_PARAM_DESC_SIZE, "chunks of %lu pages", *p);
+}
+
+KUNIT_ARRAY_PARAM(thp, thp_params, thp_desc);
+
+/*
+ * Succeeds if a range is mapped with the largest order that stays within it,
+ * wherever in a huge page it is.
+ */
+static void gpusvm_test_thp(struct kunit *test)
+{
+	const unsigned long npages = *(const unsigned long *)test->param_value;
+	unsigned long chunk = pages(npages), addr, at, most;
+	struct drm_gpusvm_range *range;
+
+	if (HPAGE_PMD_NR != 512)
+		kunit_skip(test, "huge pages of another size");
+	addr = pagemap_mock_mmap_thp(test, HPAGE_PMD_NR);
+	KUNIT_ASSERT_NE(test, addr, 0);
+	KUNIT_ASSERT_EQ(test, pagemap_mock_write(addr, HPAGE_PMD_NR, SEED), 0);
+	KUNIT_ASSERT_EQ(test, 0,
+			gpusvm_mock_init_chunks(devmem_vm, addr,
+						addr + HPAGE_PMD_SIZE,
+						HPAGE_PMD_SIZE, &chunk, 1));
+
+	/* Bounce buffers are smaller than huge pages. */
+	most = max(dma_max_mapping_size(devmem_vm->dev) >> PAGE_SHIFT, 1UL);
+	most = min(npages, rounddown_pow_of_two(most));
+
+	for (at = addr; at < addr + HPAGE_PMD_SIZE;
+	     at += max(chunk, HPAGE_PMD_SIZE / 8)) {
+		range = gpusvm_mock_range(devmem_vm, at + chunk - 1);
+		KUNIT_ASSERT_EQ(test, drm_gpusvm_range_size(range), chunk);
+		KUNIT_EXPECT_EQ(test, gpusvm_mock_get(range, false), 0);
+		KUNIT_EXPECT_EQ(test, gpusvm_mock_num_maps(devmem_vm),
+				npages / most);
+		KUNIT_EXPECT_EQ(test, 1UL << range->dma_addr[0].order, most);
+		gpusvm_mock_expect_mapped(range, false);
+		gpusvm_mock_remove(range);
+	}
+}
+
+/* Succeeds if a huge page of which a part went is mapped in the parts left. */
+static void gpusvm_test_thp_hole(struct kunit *test)
+{
+	unsigned long addr = pagemap_mock_mmap_thp(test, HPAGE_PMD_NR), i;
+	struct drm_gpusvm_range *range;
+
+	KUNIT_ASSERT_NE(test, addr, 0);
+	KUNIT_ASSERT_EQ(test, pagemap_mock_write(addr, HPAGE_PMD_NR, SEED), 0);
+	gpusvm_mock_init(devmem_vm, addr, HPAGE_PMD_NR);
+	gpusvm_mock_discard(addr + pages(5), 1);
+	range = gpusvm_mock_range(devmem_vm, addr);
+	KUNIT_EXPECT_EQ(test, gpusvm_mock_get(range, false), 0);
+	gpusvm_mock_expect_mapped(range, false);
+	KUNIT_EXPECT_EQ(test, pagemap_mock_read_zero(addr + pages(5), 1), 0);
+	for (i = 0; i < CHUNK; i++)
+		if (i != 5)
+			KUNIT_EXPECT_EQ(test, 0,
+					pagemap_mock_read(addr + pages(i), 1,
+							  SEED));
+}
+
+/* Succeeds if the real DMA API is content, also with half of it on a device. */
+static void gpusvm_test_real_dma(struct kunit *test)
+{
+	const bool read_only = *(const bool *)test->param_value;
+	unsigned long addr = setup(test, 2 * CHUNK), i;
+	struct drm_gpusvm_range *range;
+
+	devmem_vm->real_dma = true;
+	KUNIT_ASSERT_EQ(test, pagemap_mock_write(addr, 2 * CHUNK, SEED), 0);
+	pagemap_mock_to_dev(dev(test, 0), addr, CHUNK / 2, 0);
+	for (i = 0; i < 2; i++) {
+		range = gpusvm_mock_range(devmem_vm, addr + pages(i * CHUNK));
+		KUNIT_EXPECT_EQ(test, gpusvm_mock_get(range, read_only), 0);
+		gpusvm_mock_expect_mapped(range, read_only);
+		gpusvm_mock_unmap(range);
+		KUNIT_EXPECT_EQ(test, gpusvm_mock_get(range, read_only), 0);
+		gpusvm_mock_remove(range);
+	}
+	KUNIT_EXPECT_EQ(test, gpusvm_mock_num_maps(devmem_vm), 0);
+}
+
+/*
+ * Other threads and processes.
+ */
+
+static struct drm_gpusvm_range *orphan;
+static struct kunit *orphan_test;
+
+/* A process with a range, which ends. */
+static int make_orphan(void *arg)
+{
+	unsigned long addr;
+
+	/* Invalidations in this thread find the test's seams. */
+	current->kunit_test = orphan_test;
+	addr = setup_on_dev(orphan_test, 0, CHUNK);
+	orphan = gpusvm_mock_insert(devmem_vm, addr);
+	if (IS_ERR(orphan))
+		return PTR_ERR(orphan);
+
+	return gpusvm_mock_get(orphan, false);
+}
+
+/* Succeeds if after the process is gone only cleaning up is possible. */
+static void gpusvm_test_mm_gone(struct kunit *test)
+{
+	struct drm_gpusvm *gpusvm = &devmem_vm->gpusvm;
+	struct pagemap_mock_thread *thread;
+	unsigned long addr, deadline;
+
+	orphan_test = test;
+	thread = pagemap_mock_process(test, make_orphan, NULL);
+	KUNIT_ASSERT_EQ(test, pagemap_mock_join(test, thread), 0);
+	deadline = jiffies + PAGEMAP_MOCK_PATIENCE * HZ;
+	while (atomic_read(&gpusvm->mm->mm_users) &&
+	       time_before(jiffies, deadline))
+		msleep(20);
+	while (pagemap_mock_in_use(dev(test, 0)) &&
+	       time_before(jiffies, deadline))
+		msleep(20);
+
+	addr = drm_gpusvm_range_start(orphan);
+	gpusvm_mock_expect_unmapped(orphan);
+	KUNIT_EXPECT_EQ(test, gpusvm_mock_get(orphan, false), -EFAULT);
+	KUNIT_EXPECT_EQ(test, gpusvm_mock_evict(orphan), -EFAULT);
+	KUNIT_EXPECT_EQ(test, -EFAULT,
+			PTR_ERR(gpusvm_mock_insert(devmem_vm, addr)));
+	addr += pages(GPUSVM_MOCK_SLOT);
+	KUNIT_EXPECT_EQ(test, -EFAULT,
+			PTR_ERR(gpusvm_mock_insert(devmem_vm, addr)));
+	KUNIT_EXPECT_EQ(test, ULONG_MAX,
+			drm_gpusvm_find_vma_start(gpusvm, 0, ULONG_MAX));
+	KUNIT_EXPECT_EQ(test, gpusvm_mock_notifiers(devmem_vm), 1);
+}
+
+/* What threads work on, for some time. */
+struct work {
+	struct kunit *test;
+	unsigned long addr, npages;
+	bool stop;
+	atomic_long_t done;
+};
+
+static int storm_fn(void *arg)
+{
+	struct work *work = arg;
+
+	current->kunit_test = work->test;
+	while (!READ_ONCE(work->stop)) {
+		gpusvm_mock_discard(work->addr, work->npages);
+		atomic_long_inc(&work->done);
+		cond_resched();
+	}
+
+	return 0;
+}
+
+/* Succeeds if a thread that never stops to change memory is survived. */
+static void gpusvm_test_storm_thread(struct kunit *test)
+{
+	unsigned long addr = setup(test, 2 * CHUNK), begin = jiffies, ok = 0;
+	struct drm_gpusvm_range *range = gpusvm_mock_range(devmem_vm, addr);
+	struct work work = { test, addr + pages(5), 1 };
+	struct pagemap_mock_thread *thread;
+	unsigned int i;
+	int err;
+
+	devmem_vm->gpusvm.timeout_ms = 100;
+	thread = pagemap_mock_thread(test, storm_fn, &work);
+	while (!atomic_long_read(&work.done) &&
+	       time_before(jiffies, begin + 50 * HZ))
+		usleep_range(1000, 2000);
+	for (i = 0; i < 20; i++) {
+		err = gpusvm_mock_get(range, false);
+		if (err)
+			KUNIT_EXPECT_EQ(test, err, -EBUSY);
+		else
+			ok++;
+		gpusvm_mock_unmap(range);
+	}
+	WRITE_ONCE(work.stop, true);
+	KUNIT_EXPECT_EQ(test, pagemap_mock_join(test, thread), 0);
+	KUNIT_EXPECT_LT(test, jiffies - begin, 50 * HZ);
+	KUNIT_EXPECT_GT(test, atomic_long_read(&work.done), 0);
+	kunit_info(test, "%lu of 20 succeeded, %ld changes", ok,
+		   atomic_long_read(&work.done));
+	KUNIT_EXPECT_EQ(test, gpusvm_mock_get(range, false), 0);
+	gpusvm_mock_expect_mapped(range, false);
+}
+
+static int touch_fn(void *arg)
+{
+	struct work *work = arg;
+	unsigned long i = 0;
+	int err = 0;
+
+	current->kunit_test = work->test;
+	while (!READ_ONCE(work->stop) && !err) {
+		i = (i + 7) % work->npages;
+		err = pagemap_mock_read(work->addr + pages(i), 1, SEED);
+		atomic_long_inc(&work->done);
+		cond_resched();
+	}
+
+	return err;
+}
+
+/*
+ * Succeeds if a process that uses its memory while the GPU faults on it loses
+ * nothing, and the GPU has what the process has in the end.
+ */
+static void gpusvm_test_threads(struct kunit *test)
+{
+	unsigned long addr = setup(test, 4 * CHUNK), i, busy = 0;
+	struct pagemap_mock_thread *thread[2];
+	struct work work = { test, addr, 4 * CHUNK };
+	int err;
+
+	KUNIT_ASSERT_EQ(test, pagemap_mock_write(addr, 4 * CHUNK, SEED), 0);
+	for (i = 0; i < 2; i++)
+		thread[i] = pagemap_mock_thread(test, touch_fn, &work);
+	devmem_vm->gpusvm.timeout_ms = 100;
+	for (i = 0; i < 100; i++) {
+		err = driver_gpu_fault(devmem_vm,
+				       addr + pages(i * 13 % (4 * CHUNK)),
+				       i & 1);
+		/* The driver gives up after some tries. */
+		if (err == -EAGAIN || err == -EBUSY)
+			busy++;
+		else
+			KUNIT_EXPECT_EQ(test, err, 0);
+	}
+	WRITE_ONCE(work.stop, true);
+	for (i = 0; i < 2; i++)
+		KUNIT_EXPECT_EQ(test, pagemap_mock_join(test, thread[i]), 0);
+	kunit_info(test, "%lu of 100 gave up, %ld CPU faults", busy,
+		   atomic_long_read(&work.done));
+	gpusvm_mock_check_pt(devmem_vm);
+	KUNIT_EXPECT_EQ(test, pagemap_mock_read(addr, 4 * CHUNK, SEED), 0);
+}
+
+/* Succeeds if the driver of the documentation does what is said of it. */
+static void gpusvm_test_driver(struct kunit *test)
+{
+	unsigned long addr = setup(test, 4 * CHUNK), i;
+
+	KUNIT_ASSERT_EQ(test, pagemap_mock_write(addr, 4 * CHUNK, SEED), 0);
+	for (i = 0; i < 4; i++)
+		KUNIT_EXPECT_EQ(test, 0,
+				driver_gpu_fault(devmem_vm,
+						 addr + pages(i * CHUNK + i),
+						 true));
+	KUNIT_EXPECT_EQ(test, gpusvm_mock_check_pt(devmem_vm), 4 * CHUNK);
+	pagemap_mock_expect_resident(test, dev(test, 0), 4 * CHUNK);
+
+	/* The process takes back a part, and unmaps a part. */
+	KUNIT_EXPECT_EQ(test, pagemap_mock_read(addr, CHUNK, SEED), 0);
+	KUNIT_EXPECT_EQ(test, gpusvm_mock_check_pt(devmem_vm), 3 * CHUNK);
+	KUNIT_ASSERT_EQ(test, 0, vm_munmap(addr + pages(CHUNK + 3), pages(5)));
+	KUNIT_EXPECT_EQ(test, gpusvm_mock_check_pt(devmem_vm), 2 * CHUNK);
+
+	for (i = 0; i < 4 * CHUNK; i++)
+		KUNIT_EXPECT_EQ(test, i >= CHUNK + 3 && i < CHUNK + 8 ?
+				-ENOENT : 0,
+				driver_gpu_fault(devmem_vm, addr + pages(i),
+						 true));
+	KUNIT_EXPECT_EQ(test, gpusvm_mock_check_pt(devmem_vm), 4 * CHUNK - 5);
+	KUNIT_EXPECT_EQ(test, pagemap_mock_read(addr, CHUNK + 3, SEED), 0);
+	KUNIT_EXPECT_EQ(test, 0, pagemap_mock_read(addr + pages(CHUNK + 8),
+						   3 * CHUNK - 8, SEED));
+}
+
+/* Succeeds if the pages of a device that goes are mapped in RAM. */
+static void gpusvm_test_unplug(struct kunit *test)
+{
+	unsigned long addr = setup_on_dev(test, 1, CHUNK);
+	struct drm_gpusvm_range *range = gpusvm_mock_range(devmem_vm, addr);
+
+	KUNIT_EXPECT_EQ(test, gpusvm_mock_get(range, false), 0);
+	drm_pagemap_region_unplug(dev(test, 1)->region);
+	gpusvm_mock_expect_unmapped(range);
+	KUNIT_EXPECT_EQ(test, gpusvm_mock_get(range, false), 0);
+	gpusvm_mock_expect_mapped(range, false);
+	KUNIT_EXPECT_EQ(test, pagemap_mock_read(addr, CHUNK, SEED), 0);
+}
+
+/*
+ * Succeeds if after each of many random changes, migrations among them, the GPU
+ * has no translation that the process does not have.
+ */
+static void gpusvm_test_random(struct kunit *test)
+{
+	unsigned long addr = setup(test, 8 * CHUNK), at, npages, seen = 0;
+	u32 seed = pagemap_mock_seed(test);
+	struct rnd_state rnd;
+	unsigned int i;
+	int err;
+
+	prandom_seed_state(&rnd, seed);
+	for (i = 0; i < 300; i++) {
+		at = addr + pages(prandom_u32_state(&rnd) % (7 * CHUNK));
+		npages = 1 + prandom_u32_state(&rnd) % CHUNK;
+		err = 0;
+		switch (prandom_u32_state(&rnd) % 8) {
+		case 0:
+			err = vm_munmap(at, pages(npages));
+			break;
+		case 1:
+		case 2:
+			if (vm_mmap(NULL, at, pages(npages),
+				    PROT_READ | PROT_WRITE,
+				    MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED,
+				    0) != at)
+				err = -EINVAL;
+			break;
+		case 3:
+			pagemap_mock_touch(at);
+			break;
+		case 4:
+			devmem_vm->stay = !devmem_vm->stay;
+			break;
+		default:
+			err = driver_gpu_fault(devmem_vm, at, npages & 1);
+			if (err == -ENOENT)
+				err = 0;
+		}
+		KUNIT_ASSERT_EQ(test, err, 0);
+		seen += gpusvm_mock_check_pt(devmem_vm);
+	}
+	KUNIT_EXPECT_GT(test, seen, 1000);
+}
+
+static struct kunit_case gpusvm_devmem_cases[] = {
+	KUNIT_CASE_PARAM(gpusvm_test_pattern_get, digit_gen_params),
+	KUNIT_CASE_PARAM(gpusvm_test_pattern_evict, digit_gen_params),
+	KUNIT_CASE_PARAM(gpusvm_test_get_device, read_only_gen_params),
+	KUNIT_CASE(gpusvm_test_get_peer),
+	KUNIT_CASE(gpusvm_test_mixed_unreachable),
+	KUNIT_CASE(gpusvm_test_mixed_fails),
+	KUNIT_CASE(gpusvm_test_foreign),
+	KUNIT_CASE(gpusvm_test_devmem_only),
+	KUNIT_CASE(gpusvm_test_copy_on_write),
+	KUNIT_CASE(gpusvm_test_zero_page),
+	KUNIT_CASE(gpusvm_test_threshold),
+	KUNIT_CASE_PARAM(gpusvm_test_evict, evict_gen_params),
+	KUNIT_CASE(gpusvm_test_timeslice),
+	KUNIT_CASE(gpusvm_test_evict_copy_fails),
+	KUNIT_CASE(gpusvm_test_evict_busy),
+	KUNIT_CASE_PARAM(gpusvm_test_thp, thp_gen_params),
+	KUNIT_CASE(gpusvm_test_thp_hole),
+	KUNIT_CASE_PARAM(gpusvm_test_real_dma, read_only_gen_params),
+	KUNIT_CASE(gpusvm_test_mm_gone),
+	KUNIT_CASE(gpusvm_test_storm_thread),
+	KUNIT_CASE(gpusvm_test_threads),
+	KUNIT_CASE(gpusvm_test_driver),
+	KUNIT_CASE(gpusvm_test_unplug),
+	KUNIT_CASE(gpusvm_test_random),
+	{}
+};
+
+static struct kunit_suite gpusvm_devmem_suite = {
+	.name = "drm_gpusvm_devmem",
+	.init = gpusvm_devmem_init,
+	.exit = gpusvm_devmem_exit,
+	.test_cases = gpusvm_devmem_cases,
+};
+
+kunit_test_suite(gpusvm_devmem_suite);

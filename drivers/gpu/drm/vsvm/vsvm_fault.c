@@ -1,0 +1,339 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Page faults of the GPU: what drivers of hardware do when it reports one.
+ *
+ * A fault is resolved for a whole range: the memory moves to the device, if the
+ * advice and the kind of memory allow it, then its pages are mapped wherever
+ * they are now, and entered in the page table unless the process's memory
+ * changed meanwhile.  Then it all starts over, until a deadline.
+ *
+ * Two things make sure that it gets somewhere.  Where memory keeps moving
+ * between devices, a fault soon leaves it where it is.  And if a range cannot
+ * be mapped, maybe because of a neighbour of the page that was accessed, the
+ * page is tried alone.
+ *
+ * Bounce buffers (swiotlb=force, or memory encryption) are no memory to share
+ * with CPUs: what the GPU writes there would overwrite, at some later time,
+ * what CPUs wrote meanwhile.  So with these, memory is written on the device
+ * only, and system memory is mapped for reading.
+ */
+
+#include <linux/mm.h>
+#include <linux/sched/mm.h>
+
+#include <drm/drm_drv.h>
+#include <uapi/drm/vsvm_drm.h>
+
+#include "vsvm_drv.h"
+#include "vsvm_trace.h"
+
+/* When a fault gives up. */
+#define VSVM_FAULT_TIMEOUT	(10 * HZ)
+
+/* After how many tries memory stays where it is. */
+#define VSVM_FAULT_MIGRATIONS	4
+
+/* For how long memory stays on the device where it took several tries. */
+#define VSVM_FAULT_TIMESLICE_MS	20UL
+
+/* How often memory that should be there may turn out not to be. */
+#define VSVM_FAULT_FAILURES	3
+
+static bool vsvm_fault_needs_device(const struct vsvm_fault *fault)
+{
+	return fault->write && vsvm_mem_bounces(fault->vm->vdev);
+}
+
+static bool vsvm_fault_wants_device(const struct vsvm_fault *fault)
+{
+	if (vsvm_fault_needs_device(fault))
+		return true;
+	return fault->advice.place != DRM_VSVM_PLACE_SYSTEM &&
+	       fault->tries < VSVM_FAULT_MIGRATIONS;
+}
+
+/* Whether the process itself could do what the GPU wants to. */
+static int vsvm_fault_check(const struct vsvm_fault *fault)
+{
+	struct mm_struct *mm = fault->vm->mm;
+	struct vm_area_struct *vma;
+	int ret = 0;
+
+	mmap_read_lock(mm);
+	vma = vma_lookup(mm, fault->addr);
+	if (!vma || vma->vm_flags & (VM_IO | VM_PFNMAP))
+		ret = -EFAULT;
+	else if (!(vma->vm_flags & VM_READ) ||
+		 (fault->write && !(vma->vm_flags & VM_WRITE)))
+		ret = -EACCES;
+	mmap_read_unlock(mm);
+	return ret;
+}
+
+/*
+ * Something in the range is not there, or not writable, although the page was
+ * when it was checked.  It may be gone, or the trouble may be a neighbour.
+ */
+static int vsvm_fault_narrow(struct vsvm_fault *fault,
+			     struct drm_gpusvm_range *range, int err)
+{
+	if (drm_gpusvm_range_size(range) > PAGE_SIZE) {
+		vsvm_vm_remove_range(fault->vm, to_vsvm_range(range));
+		fault->narrow = true;
+		return -EAGAIN;
+	}
+
+	/* It was on the device, but the process took it back too soon. */
+	if (vsvm_fault_needs_device(fault) && fault->on_device)
+		return -EAGAIN;
+	if (++fault->failures < VSVM_FAULT_FAILURES)
+		return -EAGAIN;
+	return vsvm_fault_needs_device(fault) ? -EACCES : err;
+}
+
+static struct drm_gpusvm_range *vsvm_fault_range(struct vsvm_fault *fault,
+						 const struct drm_gpusvm_ctx *ctx)
+{
+	struct vsvm_vm *vm = fault->vm;
+	unsigned long start, end;
+
+	vsvm_advice_lookup(vm, fault->addr, &fault->advice);
+	start = fault->narrow ? fault->addr : fault->advice.start;
+	end = fault->narrow ? fault->addr + PAGE_SIZE : fault->advice.end;
+
+	return drm_gpusvm_range_find_or_insert(&vm->gpusvm, fault->addr, start,
+					       end, ctx);
+}
+
+/* If nothing but the device will do, it must have the memory for a while. */
+static unsigned long vsvm_fault_timeslice(const struct vsvm_fault *fault)
+{
+	unsigned long timeslice_ms = fault->advice.timeslice_ms;
+
+	if (fault->tries && vsvm_fault_needs_device(fault))
+		timeslice_ms = max(timeslice_ms, VSVM_FAULT_TIMESLICE_MS);
+	return timeslice_ms;
+}
+
+/* Move what can be moved.  The rest is mapped where it is. */
+static int vsvm_fault_migrate(struct vsvm_fault *fault,
+			      struct drm_gpusvm_range *range)
+{
+	struct vsvm_vm *vm = fault->vm;
+	struct vsvm_populate pop = {
+		.mig = {
+			.mm = vm->mm,
+			.start = drm_gpusvm_range_start(range),
+			.end = drm_gpusvm_range_end(range),
+			.timeslice_ms = vsvm_fault_timeslice(fault),
+			.flags = DRM_PAGEMAP_MIGRATE_PARTIAL,
+		},
+		.client = vm->client,
+		.fault_window = fault->advice.fault_window,
+	};
+	int ret;
+
+	mmap_read_lock(vm->mm);
+	ret = vsvm_mem_populate(vm->vdev, &pop);
+	mmap_read_unlock(vm->mm);
+	fault->on_device = pop.mig.moved + pop.mig.resident;
+
+	switch (ret) {
+	case -EINVAL:
+		/* The mapping is not what it was when the range was made. */
+		vsvm_vm_remove_range(vm, to_vsvm_range(range));
+		return -EAGAIN;
+	case -ENODEV:
+		return ret;
+	case -ENOSPC:
+	case -ENOMEM:
+		return vsvm_fault_needs_device(fault) ? ret : 0;
+	default:
+		return 0;
+	}
+}
+
+/*
+ * Whether to move the range once more, of which @n pages are on the device.
+ * Memory that is shared since fork() is still shared after it was moved: when it
+ * is mapped for writing, the process gets a copy of its own, but in system
+ * memory.
+ */
+static bool vsvm_fault_again(struct vsvm_fault *fault, unsigned long n)
+{
+	bool again = n < fault->on_device && !fault->again;
+
+	fault->again |= again;
+	return again;
+}
+
+static int vsvm_fault_get_pages(struct vsvm_fault *fault,
+				struct drm_gpusvm_range *range,
+				const struct drm_gpusvm_ctx *ctx)
+{
+	struct drm_gpusvm *gpusvm = &fault->vm->gpusvm;
+	int ret;
+
+	ret = drm_gpusvm_range_get_pages(gpusvm, range, ctx);
+	switch (ret) {
+	case 0:
+		return 0;
+	case -EOPNOTSUPP:
+		/* It is in the memory of a peer out of reach, or of several. */
+		drm_gpusvm_range_evict(gpusvm, range);
+		return -EAGAIN;
+	case -EBUSY:
+		return -EAGAIN;
+	case -EPERM:
+		return vsvm_fault_narrow(fault, range, -EACCES);
+	case -ENOMEM:
+		return vsvm_fault_narrow(fault, range, ret);
+	default:
+		if (ctx->devmem_only && vsvm_fault_again(fault, 0))
+			return -EAGAIN;
+		return vsvm_fault_narrow(fault, range, -EFAULT);
+	}
+}
+
+/*
+ * Whether the pages of a range are where they should be: 0, or -EAGAIN for
+ * another try.  Pages move from device to device by way of system memory, so
+ * the caller evicts those of a peer.
+ */
+static int vsvm_fault_check_places(struct vsvm_fault *fault,
+				   struct drm_gpusvm_range *range, bool *evict)
+{
+	unsigned long i, n = drm_gpusvm_range_size(range) >> PAGE_SHIFT;
+	const struct drm_pagemap_device_addr *device_addr = range->dma_addr;
+	unsigned long on_device = 0;
+
+	lockdep_assert_held(&fault->vm->gpusvm.notifier_lock);
+
+	*evict = false;
+	if (!vsvm_fault_wants_device(fault))
+		return 0;
+
+	for (i = 0; i < n; i += 1UL << device_addr->order, device_addr++) {
+		on_device += device_addr->proto != DRM_INTERCONNECT_SYSTEM;
+		*evict |= fault->advice.place == DRM_VSVM_PLACE_DEVICE &&
+			  vsvm_mem_is_peer(fault->vm->vdev, device_addr);
+	}
+	return *evict || vsvm_fault_again(fault, on_device) ? -EAGAIN : 0;
+}
+
+static int vsvm_fault_commit(struct vsvm_fault *fault,
+			     struct drm_gpusvm_range *range)
+{
+	struct drm_gpusvm *gpusvm = &fault->vm->gpusvm;
+	struct vsvm_vm *vm = fault->vm;
+	bool evict = false;
+	int ret;
+
+	ret = vsvm_pt_prepare(vm, drm_gpusvm_range_start(range),
+			      drm_gpusvm_range_end(range));
+	if (ret)
+		return ret;
+
+	drm_gpusvm_notifier_lock(gpusvm);
+	ret = -EAGAIN;
+	if (drm_gpusvm_range_pages_valid(gpusvm, range))
+		ret = vsvm_fault_check_places(fault, range, &evict);
+	if (!ret)
+		ret = vsvm_pt_map(vm, range);
+	drm_gpusvm_notifier_unlock(gpusvm);
+
+	if (evict)
+		drm_gpusvm_range_evict(gpusvm, range);
+	return ret;
+}
+
+/* One try.  Returns -EAGAIN if there should be another. */
+static int vsvm_fault_try(struct vsvm_fault *fault)
+{
+	struct drm_gpusvm_ctx ctx = {
+		.read_only = !fault->write,
+		.devmem_possible = true,
+		.devmem_only = vsvm_fault_needs_device(fault),
+	};
+	struct drm_gpusvm_range_flags flags;
+	struct drm_gpusvm_range *range;
+	int ret;
+
+	lockdep_assert_held(&fault->vm->svm_lock);
+
+	fault->on_device = 0;
+	ret = vsvm_fault_check(fault);
+	if (ret)
+		return ret;
+
+	vsvm_vm_collect_locked(fault->vm);
+	range = vsvm_fault_range(fault, &ctx);
+	if (IS_ERR(range)) {
+		/* The checks are done, so this was a change meanwhile. */
+		ret = PTR_ERR(range);
+		if (ret == -ENOMEM || ++fault->failures >= VSVM_FAULT_FAILURES)
+			return ret == -ENOMEM ? ret : -EFAULT;
+		return -EAGAIN;
+	}
+
+	flags.__flags = READ_ONCE(range->flags.__flags);
+	if (flags.migrate_devmem && vsvm_fault_wants_device(fault)) {
+		ret = vsvm_fault_migrate(fault, range);
+		if (ret)
+			return ret;
+	}
+
+	ret = vsvm_fault_get_pages(fault, range, &ctx);
+	if (ret)
+		return ret;
+	return vsvm_fault_commit(fault, range);
+}
+
+/**
+ * vsvm_fault_handle() - Resolve a page fault of the GPU
+ * @fault: The fault.  To be used again if the same access faults again, so that
+ *         an access cannot fault forever.
+ *
+ * After success the access is to be tried again; it may still fault, since the
+ * process's memory can change at any time.
+ *
+ * Context: Worker of the VM, inside drm_dev_enter().  Sleeps.
+ *
+ * Return: 0, or
+ * * -EFAULT: no memory there, or none that a device may access.
+ * * -EACCES: it must not be read, or written.
+ * * -ENOMEM: no memory.
+ * * -ENOSPC: no device memory, and system memory cannot be used.
+ * * -EBUSY: the memory changes all the time.
+ * * -ERANGE: an address does not fit in the page table.
+ * * -ENODEV, -ECANCELED: the device or the VM goes away.
+ */
+int vsvm_fault_handle(struct vsvm_fault *fault)
+{
+	struct vsvm_vm *vm = fault->vm;
+	int ret;
+
+	if (!fault->tries)
+		fault->deadline = jiffies + VSVM_FAULT_TIMEOUT;
+	if (!mmget_not_zero(vm->mm))
+		return -EFAULT;
+
+	mutex_lock(&vm->svm_lock);
+	do {
+		ret = READ_ONCE(vm->queue.closed);
+		if (ret)
+			break;
+		ret = time_after(jiffies, fault->deadline) ?
+		      -EBUSY : vsvm_fault_try(fault);
+		fault->tries++;
+	} while (ret == -EAGAIN);
+	mutex_unlock(&vm->svm_lock);
+
+	/* May be the last: tears down the address space, so without the lock. */
+	mmput(vm->mm);
+
+	atomic64_inc(&vm->vdev->gpu_faults);
+	atomic64_inc(&vm->client->gpu_faults);
+	trace_vsvm_gpu_fault(fault, ret);
+	return ret;
+}

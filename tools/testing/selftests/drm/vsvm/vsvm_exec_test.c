@@ -1,0 +1,831 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Tests of jobs: what each operation does, to the word; how jobs fail; fences
+ * in and out; order; limits.
+ */
+
+#include <errno.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+
+#include <drm/drm.h>
+
+#include "../../kselftest_harness.h"
+#include "vsvm_util.h"
+
+#define TIMEOUT		180
+#define NPAGES		16
+
+FIXTURE(exec)
+{
+	struct vsvm_gpu gpu;
+	size_t page;
+	/* Two mappings of NPAGES pages. */
+	char *mem;
+	char *other;
+	size_t size;
+};
+
+FIXTURE_VARIANT(exec)
+{
+	unsigned int device;
+	/* Where the memory is before. */
+	uint32_t place;
+};
+
+FIXTURE_VARIANT_ADD(exec, untouched) {
+	.place = DRM_VSVM_PLACE_NONE,
+};
+
+FIXTURE_VARIANT_ADD(exec, system) {
+	.place = DRM_VSVM_PLACE_SYSTEM,
+};
+
+FIXTURE_VARIANT_ADD(exec, device) {
+	.place = DRM_VSVM_PLACE_DEVICE,
+};
+
+FIXTURE_VARIANT_ADD(exec, second_device) {
+	.device = 1,
+	.place = DRM_VSVM_PLACE_SYSTEM,
+};
+
+FIXTURE_SETUP(exec)
+{
+	ASSERT_EQ(0, vsvm_gpu_open(&self->gpu, variant->device));
+	self->page = getpagesize();
+	self->size = NPAGES * self->page;
+	self->mem = vsvm_alloc(self->size, self->size);
+	self->other = vsvm_alloc(self->size, self->size);
+	ASSERT_NE(NULL, self->mem);
+	ASSERT_NE(NULL, self->other);
+
+	if (variant->place == DRM_VSVM_PLACE_NONE)
+		return;
+	memset(self->mem, 0, self->size);
+	memset(self->other, 0, self->size);
+	ASSERT_EQ(0, vsvm_prefetch(&self->gpu, self->mem, self->size,
+				   variant->place));
+	ASSERT_EQ(0, vsvm_prefetch(&self->gpu, self->other, self->size,
+				   variant->place));
+}
+
+FIXTURE_TEARDOWN(exec)
+{
+	munmap(self->mem, self->size);
+	munmap(self->other, self->size);
+	EXPECT_EQ(0, vsvm_wait_used(self->gpu.fd, self->gpu.query.vram_used));
+	vsvm_gpu_close(&self->gpu);
+}
+
+TEST_F(exec, fill)
+{
+	uint64_t *word = (uint64_t *)self->mem;
+	size_t n = self->page / sizeof(*word);
+
+	/* From the last word of a page to the first of the one after the next. */
+	ASSERT_EQ(0, vsvm_gpu_fill(&self->gpu, word + n - 1,
+				   (n + 2) * sizeof(*word), 0x123456789abcdef0));
+	EXPECT_EQ(-1, vsvm_verify_value(word, self->page - 8, 0));
+	EXPECT_EQ(-1, vsvm_verify_value(word + n - 1, self->page + 16,
+					0x123456789abcdef0));
+	EXPECT_EQ(-1, vsvm_verify_value(word + 2 * n + 1,
+					self->size - 2 * self->page - 8, 0));
+
+	ASSERT_EQ(0, vsvm_gpu_fill(&self->gpu, self->mem, self->size, -1ULL));
+	EXPECT_EQ(-1, vsvm_verify_value(self->mem, self->size, -1ULL));
+}
+
+/* Whole device memory is where the fault put it, and the CPU takes it back. */
+TEST_F(exec, residency)
+{
+	ASSERT_EQ(0, vsvm_gpu_fill(&self->gpu, self->mem, self->size, 5));
+	EXPECT_EQ(NPAGES, vsvm_count(&self->gpu, self->mem, self->size,
+				     DRM_VSVM_PLACE_DEVICE));
+	EXPECT_EQ(-1, vsvm_verify_value(self->mem, self->size, 5));
+	EXPECT_EQ(NPAGES, vsvm_count(&self->gpu, self->mem, self->size,
+				     DRM_VSVM_PLACE_SYSTEM));
+}
+
+static int check_copy(struct _test_data_exec *self, size_t to, size_t from,
+		      size_t size)
+{
+	size_t i, n = self->size;
+	unsigned char *expect;
+	int bad = 0;
+
+	vsvm_fill(self->mem, n, to * 1000 + from + size);
+	vsvm_fill(self->other, n, 77);
+	expect = malloc(n);
+	if (!expect)
+		return -ENOMEM;
+	memcpy(expect, self->other, n);
+	memcpy(expect + to, self->mem + from, size);
+
+	bad = vsvm_gpu_copy(&self->gpu, self->other + to, self->mem + from,
+			    size);
+	for (i = 0; i < n && !bad; i++)
+		if ((unsigned char)self->other[i] != expect[i])
+			bad = i + 1;
+	free(expect);
+	if (!bad && vsvm_verify(self->mem, n, to * 1000 + from + size) != -1)
+		bad = -ESTALE;
+	return bad;
+}
+
+TEST_F_TIMEOUT(exec, copy, TIMEOUT)
+{
+	size_t page = self->page;
+
+	EXPECT_EQ(0, check_copy(self, 0, 0, self->size));
+	EXPECT_EQ(0, check_copy(self, 0, 0, 1));
+	EXPECT_EQ(0, check_copy(self, 3, 5, 7));
+	EXPECT_EQ(0, check_copy(self, page - 1, 0, 2));
+	EXPECT_EQ(0, check_copy(self, 0, page - 1, 2));
+	EXPECT_EQ(0, check_copy(self, page - 3, page - 5, 3 * page + 11));
+	EXPECT_EQ(0, check_copy(self, 1, 0, self->size - 1));
+	EXPECT_EQ(0, check_copy(self, 0, 1, self->size - 1));
+	EXPECT_EQ(0, check_copy(self, self->size - 1, 0, 1));
+}
+
+/* Within one mapping, upwards and downwards, right beside each other. */
+TEST_F(exec, copy_self)
+{
+	size_t half = self->size / 2;
+
+	vsvm_fill(self->mem, half, 1);
+	ASSERT_EQ(0, vsvm_gpu_copy(&self->gpu, self->mem + half, self->mem,
+				   half));
+	EXPECT_EQ(-1, vsvm_verify(self->mem, half, 1));
+	EXPECT_EQ(-1, vsvm_verify(self->mem + half, half, 1));
+	vsvm_fill(self->mem + half, half, 2);
+	ASSERT_EQ(0, vsvm_gpu_copy(&self->gpu, self->mem, self->mem + half,
+				   half));
+	EXPECT_EQ(-1, vsvm_verify(self->mem, half, 2));
+	EXPECT_EQ(-1, vsvm_verify(self->mem + half, half, 2));
+}
+
+TEST_F(exec, atomics)
+{
+	uint64_t *word = (uint64_t *)self->mem;
+	uint64_t old;
+
+	word[1] = 7;
+	ASSERT_EQ(0, vsvm_gpu_add(&self->gpu, word + 1, 5, &old));
+	EXPECT_EQ(7ULL, old);
+	ASSERT_EQ(0, vsvm_gpu_add(&self->gpu, word + 1, -13ULL, &old));
+	EXPECT_EQ(12ULL, old);
+	EXPECT_EQ(-1ULL, word[1]);
+
+	ASSERT_EQ(0, vsvm_gpu_cas(&self->gpu, word + 1, 0, 1, &old));
+	EXPECT_EQ(-1ULL, old);
+	EXPECT_EQ(-1ULL, word[1]);
+	ASSERT_EQ(0, vsvm_gpu_cas(&self->gpu, word + 1, -1ULL, 9, &old));
+	EXPECT_EQ(-1ULL, old);
+	EXPECT_EQ(9ULL, word[1]);
+	EXPECT_EQ(0ULL, word[0]);
+	EXPECT_EQ(0ULL, word[2]);
+}
+
+/* The result may be anywhere: beside the word, on the stack, nowhere. */
+TEST_F(exec, results)
+{
+	uint64_t *word = (uint64_t *)self->mem, local = 1, *heap;
+	struct drm_vsvm_op ops[4];
+
+	heap = calloc(1, sizeof(*heap));
+	ASSERT_NE(NULL, heap);
+	word[0] = 1;
+	ops[0] = vsvm_op_add(word, 1, word + 1);
+	ops[1] = vsvm_op_add(word, 1, &local);
+	ops[2] = vsvm_op_cas(word, 3, 4, heap);
+	ops[3] = vsvm_op_add(word, 1, NULL);
+	ASSERT_EQ(0, vsvm_run(&self->gpu, ops, 4, NULL));
+	EXPECT_EQ(5ULL, word[0]);
+	EXPECT_EQ(1ULL, word[1]);
+	EXPECT_EQ(2ULL, local);
+	EXPECT_EQ(3ULL, *heap);
+	free(heap);
+}
+
+TEST_F(exec, checksum)
+{
+	uint64_t sum;
+
+	ASSERT_EQ(0, vsvm_gpu_checksum(&self->gpu, self->mem, self->size, &sum));
+	EXPECT_EQ(vsvm_checksum(self->mem, self->size), sum);
+	vsvm_fill(self->mem, self->size, 3);
+	ASSERT_EQ(0, vsvm_gpu_checksum(&self->gpu, self->mem, self->size, &sum));
+	EXPECT_EQ(vsvm_checksum(self->mem, self->size), sum);
+	ASSERT_EQ(0, vsvm_gpu_checksum(&self->gpu, self->mem + self->page - 8,
+				       self->page + 16, &sum));
+	EXPECT_EQ(vsvm_checksum(self->mem + self->page - 8, self->page + 16),
+		  sum);
+	EXPECT_EQ(-1, vsvm_verify(self->mem, self->size, 3));
+}
+
+struct node {
+	struct node *next;
+	uint64_t value;
+};
+
+/* A list through both mappings; each page has nodes. */
+static struct node *make_list(struct _test_data_exec *self, int count)
+{
+	struct node *node, *first = NULL;
+	char *base;
+	int i;
+
+	for (i = count - 1; i >= 0; i--) {
+		base = i & 1 ? self->mem : self->other;
+		node = (struct node *)(base + (i * 7 % NPAGES) * self->page +
+				       i * sizeof(*node));
+		node->next = first;
+		node->value = i;
+		first = node;
+	}
+	return first;
+}
+
+TEST_F(exec, walk)
+{
+	size_t offset = offsetof(struct node, value);
+	struct node *first = make_list(self, 100), *node;
+	uint64_t nodes, sum, i = 0;
+
+	ASSERT_EQ(0, vsvm_gpu_walk(&self->gpu, first, 1000, offset, 1000,
+				   &nodes, &sum));
+	EXPECT_EQ(100ULL, nodes);
+	EXPECT_EQ(99ULL * 100 / 2, sum);
+	for (node = first; node; node = node->next, i++)
+		ASSERT_EQ(1000 + i, node->value);
+	EXPECT_EQ(100ULL, i);
+
+	/* Not more nodes than wanted. */
+	ASSERT_EQ(0, vsvm_gpu_walk(&self->gpu, first, 3, offset, -1000ULL,
+				   &nodes, &sum));
+	EXPECT_EQ(3ULL, nodes);
+	EXPECT_EQ(3003ULL, sum);
+	EXPECT_EQ(2ULL, first->next->next->value);
+	EXPECT_EQ(1003ULL, first->next->next->next->value);
+
+	/* A circle, and no list. */
+	first->next = first;
+	ASSERT_EQ(0, vsvm_gpu_walk(&self->gpu, first, 1000, offset, 1,
+				   &nodes, &sum));
+	EXPECT_EQ(1000ULL, nodes);
+	EXPECT_EQ(1000ULL, first->value);
+	EXPECT_EQ(999ULL * 1000 / 2, sum);
+	ASSERT_EQ(0, vsvm_gpu_walk(&self->gpu, NULL, 5, offset, 1, &nodes,
+				   &sum));
+	EXPECT_EQ(0ULL, nodes);
+	EXPECT_EQ(0ULL, sum);
+}
+
+TEST_F(exec, muladd)
+{
+	uint64_t *dst = (uint64_t *)self->mem, *src = (uint64_t *)self->other;
+	size_t i, n = self->size / sizeof(*dst), bad = 0;
+	uint64_t scalar = 0x100000001;
+
+	vsvm_fill(dst, self->size, 4);
+	for (i = 0; i < n; i++)
+		src[i] = i * i;
+	ASSERT_EQ(0, vsvm_gpu_muladd(&self->gpu, dst, src, &scalar,
+				     self->size));
+	for (i = 0; i < n; i++)
+		dst[i] -= src[i] * scalar;
+	EXPECT_EQ(-1, vsvm_verify(dst, self->size, 4));
+
+	/* In place, and with the factor in what is changed: it is read once. */
+	for (i = 0; i < n; i++)
+		src[i] = i + 2;
+	ASSERT_EQ(0, vsvm_gpu_muladd(&self->gpu, src, src, src, self->size));
+	for (i = 0; i < n; i++)
+		bad += src[i] != 3 * (i + 2);
+	EXPECT_EQ(0, bad);
+}
+
+/* Operations see what those before them did; as many as a job may have. */
+TEST_F(exec, many_ops)
+{
+	uint32_t i, n = self->gpu.query.max_ops;
+	uint64_t *word = (uint64_t *)self->mem;
+	struct drm_vsvm_op *ops;
+
+	ops = calloc(n, sizeof(*ops));
+	ASSERT_NE(NULL, ops);
+	ops[0] = vsvm_op_fill(word, 8, 1);
+	for (i = 1; i < n; i++)
+		ops[i] = vsvm_op_copy(word + i % 512, word + (i - 1) % 512, 8);
+	ops[n / 2] = vsvm_op_add(word + (n / 2 - 1) % 512, 1, NULL);
+	ops[n / 2 + 1] = vsvm_op_copy(word + (n / 2 + 1) % 512,
+				      word + (n / 2 - 1) % 512, 8);
+	ASSERT_EQ(0, vsvm_run(&self->gpu, ops, n, NULL));
+	EXPECT_EQ(2ULL, word[(n - 1) % 512]);
+	free(ops);
+}
+
+/*
+ * Failures.  "bad" is a page that cannot be accessed, between good ones.
+ */
+
+#define BAD_PAGE	5
+
+static int run_bad(struct _test_data_exec *self, struct drm_vsvm_op bad_op,
+		   struct drm_vsvm_job_status *status)
+{
+	char *mark = self->other;
+	struct drm_vsvm_op ops[4];
+	int ret;
+
+	memset(mark, 0, self->page);
+	ops[0] = vsvm_op_fill(mark, 8, 1);
+	ops[1] = vsvm_op_fill(mark + 8, 8, 2);
+	ops[2] = bad_op;
+	ops[3] = vsvm_op_fill(mark + 16, 8, 3);
+	ret = vsvm_run(&self->gpu, ops, 4, status);
+	if (ret <= 0)
+		return ret ? ret : -ENOMSG;
+
+	/* What came before was done, what came after was not. */
+	if (*(uint64_t *)mark != 1 || *(uint64_t *)(mark + 8) != 2 ||
+	    *(uint64_t *)(mark + 16))
+		return -ESTALE;
+	return status->op == 2 ? ret : -EBADMSG;
+}
+
+/* Each operation, with the bad page in each of its places. */
+static void check_bad(struct __test_metadata *_metadata,
+		      struct _test_data_exec *self, int err, bool reads_fail)
+{
+	char *good = self->mem, *bad = self->mem + BAD_PAGE * self->page;
+	uint64_t addr = (uintptr_t)bad;
+	struct drm_vsvm_job_status st;
+
+#define EXPECT_BAD(op) do {						\
+	EXPECT_EQ(err, run_bad(self, op, &st));				\
+	EXPECT_EQ(addr, st.address);					\
+} while (0)
+	EXPECT_BAD(vsvm_op_fill(bad, 8, 1));
+	EXPECT_BAD(vsvm_op_fill(bad - 16, 32, 1));
+	EXPECT_BAD(vsvm_op_copy(bad, good, self->page));
+	EXPECT_BAD(vsvm_op_copy(bad - 5, good, 17));
+	EXPECT_BAD(vsvm_op_add(bad, 1, NULL));
+	EXPECT_BAD(vsvm_op_add(good, 1, bad));
+	EXPECT_BAD(vsvm_op_cas(bad, 0, 0, NULL));
+	EXPECT_BAD(vsvm_op_cas(good, 1, 2, bad));
+	EXPECT_BAD(vsvm_op_checksum(good, 8, bad));
+	EXPECT_BAD(vsvm_op_walk(bad, 1, 0, 1, NULL));
+	EXPECT_BAD(vsvm_op_walk(good, 1, bad - good, 1, NULL));
+	EXPECT_BAD(vsvm_op_muladd(bad, good, good, 8));
+	if (!reads_fail)
+		return;
+	EXPECT_BAD(vsvm_op_copy(good, bad, self->page));
+	EXPECT_BAD(vsvm_op_copy(good, bad - 8, 16));
+	EXPECT_BAD(vsvm_op_checksum(bad, 8, good));
+	EXPECT_BAD(vsvm_op_checksum(bad - 8, 16, good));
+	EXPECT_BAD(vsvm_op_muladd(good, bad, good, 8));
+	EXPECT_BAD(vsvm_op_muladd(good, good, bad, 8));
+#undef EXPECT_BAD
+}
+
+TEST_F_TIMEOUT(exec, bad_unmapped, TIMEOUT)
+{
+	char *bad = self->mem + BAD_PAGE * self->page;
+
+	ASSERT_EQ(0, munmap(bad, self->page));
+	check_bad(_metadata, self, EFAULT, true);
+	/* The VM is as good as before. */
+	EXPECT_EQ(0, vsvm_gpu_fill(&self->gpu, self->mem, self->page, 6));
+	EXPECT_EQ(-1, vsvm_verify_value(self->mem, self->page, 6));
+}
+
+TEST_F_TIMEOUT(exec, bad_prot_none, TIMEOUT)
+{
+	char *bad = self->mem + BAD_PAGE * self->page;
+
+	vsvm_fill(bad, self->page, 8);
+	ASSERT_EQ(0, mprotect(bad, self->page, PROT_NONE));
+	check_bad(_metadata, self, EACCES, true);
+	ASSERT_EQ(0, mprotect(bad, self->page, PROT_READ | PROT_WRITE));
+	EXPECT_EQ(-1, vsvm_verify(bad, self->page, 8));
+	EXPECT_EQ(0, vsvm_gpu_fill(&self->gpu, bad, self->page, 6));
+	EXPECT_EQ(-1, vsvm_verify_value(bad, self->page, 6));
+}
+
+TEST_F_TIMEOUT(exec, bad_read_only, TIMEOUT)
+{
+	char *bad = self->mem + BAD_PAGE * self->page;
+	uint64_t sum;
+
+	vsvm_fill(bad, self->page, 8);
+	ASSERT_EQ(0, mprotect(bad, self->page, PROT_READ));
+	check_bad(_metadata, self, EACCES, false);
+	EXPECT_EQ(-1, vsvm_verify(bad, self->page, 8));
+	ASSERT_EQ(0, vsvm_gpu_checksum(&self->gpu, bad, self->page, &sum));
+	EXPECT_EQ(vsvm_checksum(bad, self->page), sum);
+	ASSERT_EQ(0, mprotect(bad, self->page, PROT_READ | PROT_WRITE));
+	EXPECT_EQ(0, vsvm_gpu_fill(&self->gpu, bad, self->page, 6));
+	EXPECT_EQ(-1, vsvm_verify_value(bad, self->page, 6));
+}
+
+/* What is done before the bad page of an operation stays done. */
+TEST_F(exec, bad_middle)
+{
+	size_t good = BAD_PAGE * self->page;
+	struct drm_vsvm_job_status st;
+	struct drm_vsvm_op op;
+
+	ASSERT_EQ(0, munmap(self->mem + good, self->page));
+	op = vsvm_op_fill(self->mem, self->size, 9);
+	ASSERT_EQ(EFAULT, vsvm_run(&self->gpu, &op, 1, &st));
+	EXPECT_EQ(0, st.op);
+	EXPECT_EQ((uintptr_t)self->mem + good, st.address);
+	EXPECT_EQ(-1, vsvm_verify_value(self->mem, good, 9));
+	EXPECT_EQ(-1, vsvm_verify_value(self->mem + good + self->page,
+					self->size - good - self->page, 0));
+}
+
+/* A list with a pointer to nowhere; and one that is no address at all. */
+TEST_F(exec, bad_pointer)
+{
+	struct node *first = make_list(self, 20), *node = first;
+	struct drm_vsvm_job_status st;
+	struct drm_vsvm_op op;
+	int i;
+
+	for (i = 0; i < 10; i++)
+		node = node->next;
+	node->next = (struct node *)self->page;
+	op = vsvm_op_walk(first, 100, 8, 100, self->gpu.result);
+	EXPECT_EQ(EFAULT, vsvm_run(&self->gpu, &op, 1, &st));
+	EXPECT_EQ(self->page, st.address);
+	node->next = (struct node *)(self->mem + 1);
+	EXPECT_LT(0, vsvm_run(&self->gpu, &op, 1, &st));
+	node->next = (struct node *)-8L;
+	EXPECT_LT(0, vsvm_run(&self->gpu, &op, 1, &st));
+	node->next = NULL;
+	EXPECT_EQ(0, vsvm_run(&self->gpu, &op, 1, &st));
+	/* Changed four times. */
+	EXPECT_EQ(400ULL, first->value);
+}
+
+TEST_F(exec, kernel_addresses)
+{
+	struct drm_vsvm_job_status st;
+	struct drm_vsvm_op op;
+
+	op = vsvm_op_fill(NULL, 8, 1);
+	EXPECT_EQ(EFAULT, vsvm_run(&self->gpu, &op, 1, &st));
+	EXPECT_EQ(0, st.address);
+	op = vsvm_op_fill((void *)0xffff888000000000, 8, 1);
+	EXPECT_EQ(-EINVAL, vsvm_run(&self->gpu, &op, 1, &st));
+}
+
+/* The VM remembers the last 64 failures, and that the others were none. */
+TEST_F_TIMEOUT(exec, failures_remembered, TIMEOUT)
+{
+	struct drm_vsvm_op good = vsvm_op_fill(self->mem, 8, 1);
+	struct drm_vsvm_op bad = vsvm_op_fill(NULL, 8, 1);
+	struct drm_vsvm_job_status st;
+	uint64_t job, failed[64];
+	int i;
+
+	for (i = 0; i < 128; i++) {
+		ASSERT_EQ(i & 1 ? EFAULT : 0,
+			  vsvm_run(&self->gpu, i & 1 ? &bad : &good, 1, &st));
+		if (i & 1)
+			failed[i / 2] = st.job;
+	}
+	for (i = 0; i < 64; i++) {
+		ASSERT_EQ(0, vsvm_job_status(&self->gpu, failed[i], &st));
+		EXPECT_EQ(EFAULT, st.error);
+		job = failed[i] - 1;
+		ASSERT_EQ(0, vsvm_job_status(&self->gpu, job, &st));
+		EXPECT_EQ(0, st.error);
+		EXPECT_EQ(0, st.address);
+	}
+}
+
+/*
+ * Fences.
+ */
+
+TEST_F(exec, binary_syncobj)
+{
+	struct drm_vsvm_op op = vsvm_op_fill(self->mem, self->size, 1);
+	struct drm_vsvm_sync sync[2] = {};
+	uint64_t *word = (uint64_t *)self->mem;
+	int i;
+
+	ASSERT_EQ(0, vsvm_syncobj_create(self->gpu.fd, &sync[0].handle));
+	sync[0].flags = DRM_VSVM_SYNC_SIGNAL;
+	ASSERT_EQ(0, vsvm_exec(&self->gpu, &op, 1, sync, 1, NULL));
+	/* In and out with the same one. */
+	sync[1] = sync[0];
+	sync[0].flags = 0;
+	op = vsvm_op_add(word, 1, NULL);
+	for (i = 0; i < 10; i++)
+		ASSERT_EQ(0, vsvm_exec(&self->gpu, &op, 1, sync, 2, NULL));
+	ASSERT_EQ(0, vsvm_syncobj_wait(self->gpu.fd, sync[0].handle, 0,
+				       VSVM_WAIT_MS));
+	EXPECT_EQ(11ULL, word[0]);
+	EXPECT_EQ(1, vsvm_syncobj_status(self->gpu.fd, sync[0].handle, 0));
+	EXPECT_EQ(-1, vsvm_verify_value(word + 1, self->size - 8, 1));
+}
+
+TEST_F(exec, timeline_syncobj)
+{
+	struct drm_vsvm_sync sync[2] = {};
+	uint64_t *word = (uint64_t *)self->mem;
+	struct drm_vsvm_op op;
+	uint64_t point;
+
+	ASSERT_EQ(0, vsvm_syncobj_create(self->gpu.fd, &sync[0].handle));
+	sync[1].handle = sync[0].handle;
+	sync[1].flags = DRM_VSVM_SYNC_SIGNAL;
+	for (point = 1; point <= 10; point++) {
+		op = vsvm_op_fill(word + point, 8, point);
+		sync[0].point = point - 1;
+		sync[1].point = point;
+		/* The first has nothing to wait for. */
+		ASSERT_EQ(0, vsvm_exec(&self->gpu, &op, 1,
+				       point > 1 ? sync : sync + 1,
+				       point > 1 ? 2 : 1, NULL));
+	}
+	for (point = 1; point <= 10; point++) {
+		ASSERT_EQ(0, vsvm_syncobj_wait(self->gpu.fd, sync[0].handle,
+					       point, VSVM_WAIT_MS));
+		EXPECT_EQ(point, word[point]);
+	}
+	EXPECT_EQ(-ETIME, vsvm_syncobj_wait(self->gpu.fd, sync[0].handle, 11,
+					    20));
+	sync[0].point = 11;
+	EXPECT_EQ(-EINVAL, vsvm_exec(&self->gpu, &op, 1, sync, 1, NULL));
+}
+
+TEST_F(exec, many_syncobjs)
+{
+	uint32_t i, n = self->gpu.query.max_syncs;
+	struct drm_vsvm_op op = vsvm_op_fill(self->mem, 8, 1);
+	struct drm_vsvm_sync *sync;
+
+	sync = calloc(n, sizeof(*sync));
+	ASSERT_NE(NULL, sync);
+	for (i = 0; i < n; i++) {
+		ASSERT_EQ(0, vsvm_syncobj_create(self->gpu.fd, &sync[i].handle));
+		sync[i].flags = DRM_VSVM_SYNC_SIGNAL;
+	}
+	ASSERT_EQ(0, vsvm_exec(&self->gpu, &op, 1, sync, n, NULL));
+	for (i = 0; i < n; i++)
+		sync[i].flags = 0;
+	ASSERT_EQ(0, vsvm_exec(&self->gpu, &op, 1, sync, n, NULL));
+	for (i = 0; i < n; i++) {
+		EXPECT_EQ(0, vsvm_syncobj_wait(self->gpu.fd, sync[i].handle, 0,
+					       VSVM_WAIT_MS));
+		vsvm_syncobj_destroy(self->gpu.fd, sync[i].handle);
+	}
+	free(sync);
+}
+
+/* The error of a job is in its fence, for whoever has it. */
+TEST_F(exec, fence_error)
+{
+	struct drm_vsvm_op op = vsvm_op_fill(NULL, 8, 1);
+	struct drm_vsvm_sync sync = { .flags = DRM_VSVM_SYNC_SIGNAL };
+
+	ASSERT_EQ(0, vsvm_syncobj_create(self->gpu.fd, &sync.handle));
+	ASSERT_EQ(0, vsvm_exec(&self->gpu, &op, 1, &sync, 1, NULL));
+	ASSERT_EQ(0, vsvm_syncobj_wait(self->gpu.fd, sync.handle, 0,
+				       VSVM_WAIT_MS));
+	EXPECT_EQ(-EFAULT, vsvm_syncobj_status(self->gpu.fd, sync.handle, 0));
+
+	/* One that waits for a failed job is executed all the same. */
+	op = vsvm_op_fill(self->mem, 8, 77);
+	sync.flags = 0;
+	ASSERT_EQ(0, vsvm_exec(&self->gpu, &op, 1, &sync, 1, NULL));
+	ASSERT_EQ(0, vsvm_gpu_fill(&self->gpu, self->mem + 8, 8, 78));
+	EXPECT_EQ(77ULL, *(uint64_t *)self->mem);
+}
+
+/* A job that can be held back, and what waits behind it. */
+struct held {
+	int timeline;
+	uint32_t in;
+};
+
+static int hold(struct _test_data_exec *self, struct held *held)
+{
+	int ret;
+
+	held->timeline = vsvm_sw_sync_open();
+	if (held->timeline < 0)
+		return held->timeline;
+	ret = vsvm_syncobj_create(self->gpu.fd, &held->in);
+	if (ret)
+		return ret;
+	return vsvm_sw_sync_import(held->timeline, 1, self->gpu.fd, held->in);
+}
+
+static int exec_held(struct _test_data_exec *self, struct held *held,
+		     struct drm_vsvm_op op, uint32_t out, uint64_t *job)
+{
+	struct drm_vsvm_sync sync[2] = {
+		{ .handle = held->in },
+		{ .handle = out, .flags = DRM_VSVM_SYNC_SIGNAL },
+	};
+
+	return vsvm_exec(&self->gpu, &op, 1, sync, 2, job);
+}
+
+TEST_F(exec, held_job)
+{
+	uint64_t *word = (uint64_t *)self->mem, first, second;
+	struct drm_vsvm_op op = vsvm_op_add(word, 1, NULL);
+	struct drm_vsvm_job_status st;
+	struct held held;
+	uint32_t out;
+
+	ASSERT_EQ(0, hold(self, &held));
+	ASSERT_EQ(0, vsvm_syncobj_create(self->gpu.fd, &out));
+	ASSERT_EQ(0, exec_held(self, &held, vsvm_op_fill(word, 8, 10), out,
+			       &first));
+	/* In order: the second, which waits for nothing, waits too. */
+	ASSERT_EQ(0, vsvm_exec(&self->gpu, &op, 1, NULL, 0, &second));
+	EXPECT_EQ(first + 1, second);
+
+	EXPECT_EQ(-ETIME, vsvm_syncobj_wait(self->gpu.fd, out, 0, 100));
+	EXPECT_EQ(0, vsvm_syncobj_status(self->gpu.fd, out, 0));
+	EXPECT_EQ(-EBUSY, vsvm_job_status(&self->gpu, first, &st));
+	EXPECT_EQ(-EBUSY, vsvm_job_status(&self->gpu, second, &st));
+	EXPECT_EQ(0ULL, word[0]);
+
+	ASSERT_EQ(0, vsvm_sw_sync_signal(held.timeline, 1));
+	ASSERT_EQ(0, vsvm_syncobj_wait(self->gpu.fd, out, 0, VSVM_WAIT_MS));
+	ASSERT_EQ(0, vsvm_gpu_fill(&self->gpu, word + 1, 8, 0));
+	EXPECT_EQ(0, vsvm_job_status(&self->gpu, first, &st));
+	EXPECT_EQ(0, st.error);
+	EXPECT_EQ(0, vsvm_job_status(&self->gpu, second, &st));
+	EXPECT_EQ(0, st.error);
+	EXPECT_EQ(11ULL, word[0]);
+}
+
+TEST_F_TIMEOUT(exec, max_jobs, TIMEOUT)
+{
+	uint32_t i, n = self->gpu.query.max_jobs, out;
+	uint64_t *word = (uint64_t *)self->mem, job;
+	struct drm_vsvm_op op = vsvm_op_add(word, 1, NULL);
+	struct drm_vsvm_query query;
+	struct held held;
+
+	ASSERT_EQ(0, hold(self, &held));
+	ASSERT_EQ(0, vsvm_syncobj_create(self->gpu.fd, &out));
+	ASSERT_EQ(0, exec_held(self, &held, op, out, &job));
+	for (i = 1; i < n; i++)
+		ASSERT_EQ(0, vsvm_exec(&self->gpu, &op, 1, NULL, 0, NULL));
+	EXPECT_EQ(-EBUSY, vsvm_exec(&self->gpu, &op, 1, NULL, 0, NULL));
+	EXPECT_EQ(-EBUSY, exec_held(self, &held, op, out, NULL));
+
+	ASSERT_EQ(0, vsvm_sw_sync_signal(held.timeline, 1));
+	ASSERT_EQ(0, vsvm_syncobj_wait(self->gpu.fd, out, 0, VSVM_WAIT_MS));
+	/* There is room for one more now, which is the last of all. */
+	ASSERT_EQ(0, vsvm_gpu_fill(&self->gpu, word + 1, 8, 5));
+	EXPECT_EQ((uint64_t)n, word[0]);
+	EXPECT_EQ(5ULL, word[1]);
+	ASSERT_EQ(0, vsvm_query(self->gpu.fd, &query));
+	EXPECT_EQ(self->gpu.query.jobs + n + 1, query.jobs);
+}
+
+TEST_F(exec, destroy_cancels)
+{
+	uint64_t *word = (uint64_t *)self->mem, job;
+	struct drm_vsvm_job_status st;
+	struct held held;
+	uint32_t out;
+
+	ASSERT_EQ(0, hold(self, &held));
+	ASSERT_EQ(0, vsvm_syncobj_create(self->gpu.fd, &out));
+	ASSERT_EQ(0, exec_held(self, &held, vsvm_op_fill(word, 8, 1), out,
+			       &job));
+	ASSERT_EQ(0, vsvm_vm_destroy(self->gpu.fd, self->gpu.vm));
+	EXPECT_EQ(-ENOENT, vsvm_job_status(&self->gpu, job, &st));
+	EXPECT_EQ(0, vsvm_syncobj_wait(self->gpu.fd, out, 0, VSVM_WAIT_MS));
+	EXPECT_EQ(-ECANCELED, vsvm_syncobj_status(self->gpu.fd, out, 0));
+	ASSERT_EQ(0, vsvm_sw_sync_signal(held.timeline, 1));
+
+	ASSERT_EQ(0, vsvm_vm_create(self->gpu.fd, &self->gpu.vm));
+	ASSERT_EQ(0, vsvm_gpu_fill(&self->gpu, word + 1, 8, 2));
+	EXPECT_EQ(0ULL, word[0]);
+	EXPECT_EQ(2ULL, word[1]);
+}
+
+/* The process ends while its job is queued; the file is still open here. */
+TEST_F(exec, exit_cancels)
+{
+	struct held held;
+	uint64_t job;
+	uint32_t out;
+	int status;
+	pid_t pid;
+
+	ASSERT_EQ(0, hold(self, &held));
+	ASSERT_EQ(0, vsvm_syncobj_create(self->gpu.fd, &out));
+	pid = fork();
+	ASSERT_LE(0, pid);
+	if (!pid) {
+		if (vsvm_vm_create(self->gpu.fd, &self->gpu.vm))
+			_exit(1);
+		_exit(exec_held(self, &held, vsvm_op_fill(self->mem, 8, 1), out,
+				&job) ? 2 : 0);
+	}
+	ASSERT_EQ(pid, waitpid(pid, &status, 0));
+	EXPECT_EQ(0, status);
+	ASSERT_EQ(0, vsvm_sw_sync_signal(held.timeline, 1));
+	EXPECT_EQ(0, vsvm_syncobj_wait(self->gpu.fd, out, 0, VSVM_WAIT_MS));
+	/* Its memory is gone: an error of some kind, and not ours. */
+	EXPECT_GT(0, vsvm_syncobj_status(self->gpu.fd, out, 0));
+	EXPECT_EQ(0, vsvm_gpu_fill(&self->gpu, self->mem + 8, 8, 2));
+	EXPECT_EQ(0ULL, *(uint64_t *)self->mem);
+}
+
+/* Two VMs hand a counter to and fro; nothing but the fences orders them. */
+TEST_F(exec, two_vms)
+{
+	struct vsvm_gpu gpu[2] = { self->gpu, self->gpu };
+	uint64_t *word = (uint64_t *)self->mem;
+	struct drm_vsvm_sync sync[2] = {};
+	struct drm_vsvm_op ops[2];
+	uint64_t expect = 1;
+	int i;
+
+	ASSERT_EQ(0, vsvm_vm_create(gpu[1].fd, &gpu[1].vm));
+	ASSERT_EQ(0, vsvm_syncobj_create(gpu[0].fd, &sync[0].handle));
+	sync[1].handle = sync[0].handle;
+	sync[1].flags = DRM_VSVM_SYNC_SIGNAL;
+	for (i = 0; i < 40; i++) {
+		sync[0].point = i;
+		sync[1].point = i + 1;
+		/* 1, then 2 * (n - 1) + 1 each time: not commutative. */
+		ops[0] = vsvm_op_muladd(word, word, word + 1, 8);
+		ops[1] = vsvm_op_add(word, i & 1 ? 3 : 1, NULL);
+		if (!i)
+			ops[0] = vsvm_op_fill(word + 1, 8, 1);
+		ASSERT_EQ(0, vsvm_exec(&gpu[i & 1], ops, 2, i ? sync : sync + 1,
+				       i ? 2 : 1, NULL));
+	}
+	ASSERT_EQ(0, vsvm_syncobj_wait(gpu[0].fd, sync[0].handle, 40,
+				       VSVM_WAIT_MS));
+	for (i = 1; i < 40; i++)
+		expect = 2 * expect + (i & 1 ? 3 : 1);
+	EXPECT_EQ(expect, word[0]);
+}
+
+/* A job of one VM that waits does not keep that of another from running. */
+TEST_F(exec, side_by_side)
+{
+	struct vsvm_gpu other = self->gpu;
+	struct held held;
+	uint64_t job;
+	uint32_t out;
+
+	ASSERT_EQ(0, vsvm_vm_create(other.fd, &other.vm));
+	ASSERT_EQ(0, hold(self, &held));
+	ASSERT_EQ(0, vsvm_syncobj_create(self->gpu.fd, &out));
+	ASSERT_EQ(0, exec_held(self, &held, vsvm_op_fill(self->mem, 8, 1), out,
+			       &job));
+	EXPECT_EQ(0, vsvm_gpu_fill(&other, self->other, self->size, 2));
+	EXPECT_EQ(-1, vsvm_verify_value(self->other, self->size, 2));
+	EXPECT_EQ(0, vsvm_syncobj_status(self->gpu.fd, out, 0));
+	ASSERT_EQ(0, vsvm_sw_sync_signal(held.timeline, 1));
+	EXPECT_EQ(0, vsvm_syncobj_wait(self->gpu.fd, out, 0, VSVM_WAIT_MS));
+	EXPECT_EQ(1ULL, *(uint64_t *)self->mem);
+}
+
+TEST_F(exec, counters)
+{
+	struct drm_vsvm_query before, after;
+
+	ASSERT_EQ(0, vsvm_query(self->gpu.fd, &before));
+	ASSERT_EQ(0, vsvm_prefetch(&self->gpu, self->mem, self->size,
+				   DRM_VSVM_PLACE_SYSTEM));
+	ASSERT_EQ(0, vsvm_gpu_fill(&self->gpu, self->mem, self->size, 1));
+	ASSERT_EQ(EFAULT, vsvm_gpu_fill(&self->gpu, NULL, 8, 1));
+	ASSERT_EQ(0, vsvm_query(self->gpu.fd, &after));
+	EXPECT_EQ(before.jobs + 2, after.jobs);
+	EXPECT_LT(before.gpu_faults, after.gpu_faults);
+	EXPECT_EQ(before.evictions, after.evictions);
+
+	/* All is mapped: no more faults. */
+	before = after;
+	ASSERT_EQ(0, vsvm_gpu_fill(&self->gpu, self->mem, self->size, 2));
+	ASSERT_EQ(0, vsvm_query(self->gpu.fd, &after));
+	EXPECT_EQ(before.gpu_faults, after.gpu_faults);
+	EXPECT_EQ(before.jobs + 1, after.jobs);
+}
+
+TEST_HARNESS_MAIN

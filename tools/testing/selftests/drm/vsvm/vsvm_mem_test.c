@@ -1,0 +1,1557 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Tests with all kinds of memory that a process has, and with all that it does
+ * to it, while the device uses it.  What must be in the memory is known to the
+ * word; where it is, is asked from the driver and from the kernel.
+ */
+
+#include <errno.h>
+#include <fcntl.h>
+#include <malloc.h>
+#include <pthread.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <sys/wait.h>
+
+#include <linux/userfaultfd.h>
+
+#include "../../kselftest_harness.h"
+#include "vsvm_util.h"
+
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE	25
+#endif
+
+#define TIMEOUT		180
+#define MiB		(1024UL * 1024)
+
+/*
+ * Kinds of memory.
+ */
+
+enum where {
+	MOVES,		/* to the device when it is accessed */
+	STAYS,		/* in system memory */
+	EITHER,
+};
+
+FIXTURE(kind)
+{
+	struct vsvm_gpu gpu;
+	size_t page;
+	uint64_t *mem;
+	size_t size;
+	size_t npages;
+};
+
+FIXTURE_VARIANT(kind)
+{
+	void *(*alloc)(size_t size);
+	size_t size;
+	enum where where;
+	/* With a child of fork(). */
+	bool shared;
+};
+
+static void *alloc_mmap(size_t size)
+{
+	return vsvm_alloc(size, 2 * MiB);
+}
+
+/* Not aligned, and beside other things. */
+static void *alloc_malloc(size_t size)
+{
+	return malloc(size);
+}
+
+static void *alloc_heap(size_t size)
+{
+	mallopt(M_MMAP_THRESHOLD, 1 << 30);
+	return malloc(size);
+}
+
+/* Far below what is in use, and never touched but for the page below it. */
+static void *alloc_stack(size_t size)
+{
+	size_t page = getpagesize();
+	uintptr_t low = ((uintptr_t)&page - MiB - size) / page * page;
+
+	/* It grows downwards as far as somebody touches it. */
+	vsvm_touch((void *)low);
+	return (void *)(low + page);
+}
+
+static void *map(size_t size, int flags, int fd)
+{
+	void *mem = mmap(NULL, size, PROT_READ | PROT_WRITE, flags, fd, 0);
+
+	return mem == MAP_FAILED ? NULL : mem;
+}
+
+static void *alloc_shared(size_t size)
+{
+	return map(size, MAP_SHARED | MAP_ANONYMOUS, -1);
+}
+
+static void *alloc_file(size_t size, int flags)
+{
+	int fd = memfd_create("vsvm", MFD_CLOEXEC);
+	void *mem;
+
+	if (fd < 0 || ftruncate(fd, size))
+		return NULL;
+	mem = map(size, flags, fd);
+	close(fd);
+	return mem;
+}
+
+static void *alloc_file_shared(size_t size)
+{
+	return alloc_file(size, MAP_SHARED);
+}
+
+static void *alloc_file_private(size_t size)
+{
+	return alloc_file(size, MAP_PRIVATE);
+}
+
+static void *alloc_hugetlb(size_t size)
+{
+	if (vsvm_write_file("/proc/sys/vm/nr_hugepages", "4"))
+		return NULL;
+	return map(size, MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB, -1);
+}
+
+static void *alloc_thp(size_t size)
+{
+	void *mem = vsvm_alloc(size, 2 * MiB);
+
+	return mem && !madvise(mem, size, MADV_HUGEPAGE) ? mem : NULL;
+}
+
+#define MTHP "/sys/kernel/mm/transparent_hugepage/hugepages-64kB/enabled"
+
+static void *alloc_mthp(size_t size)
+{
+	void *mem = vsvm_alloc(size, 2 * MiB);
+
+	if (vsvm_write_file(MTHP, "madvise"))
+		return NULL;
+	return mem && !madvise(mem, size, MADV_HUGEPAGE) ? mem : NULL;
+}
+
+static void *alloc_mprotect(size_t size)
+{
+	void *mem = vsvm_alloc(size, 2 * MiB);
+
+	if (!mem || mprotect(mem, size, PROT_NONE) ||
+	    mprotect(mem, size, PROT_READ) ||
+	    mprotect(mem, size, PROT_READ | PROT_WRITE))
+		return NULL;
+	return mem;
+}
+
+static void *alloc_mlock(size_t size)
+{
+	void *mem = vsvm_alloc(size, 2 * MiB);
+
+	return mem && !mlock(mem, size) ? mem : NULL;
+}
+
+/* Two mappings that are beside each other, and different. */
+static void *alloc_two(size_t size)
+{
+	char *mem = vsvm_alloc(size, 2 * MiB);
+
+	return mem && !madvise(mem, size / 2, MADV_DONTFORK) &&
+	       !madvise(mem, size / 2, MADV_DOFORK) &&
+	       !madvise(mem + size / 2, size / 2, MADV_DONTDUMP) ? mem : NULL;
+}
+
+FIXTURE_VARIANT_ADD(kind, mmap) {
+	.alloc = alloc_mmap,
+	.size = 256 * 1024,
+	.where = MOVES,
+};
+
+FIXTURE_VARIANT_ADD(kind, malloc) {
+	.alloc = alloc_malloc,
+	.size = 256 * 1024,
+	.where = MOVES,
+};
+
+FIXTURE_VARIANT_ADD(kind, heap) {
+	.alloc = alloc_heap,
+	.size = 128 * 1024,
+	.where = MOVES,
+};
+
+FIXTURE_VARIANT_ADD(kind, stack) {
+	.alloc = alloc_stack,
+	.size = 128 * 1024,
+	.where = MOVES,
+};
+
+FIXTURE_VARIANT_ADD(kind, shared) {
+	.alloc = alloc_shared,
+	.size = 128 * 1024,
+	.where = STAYS,
+	.shared = true,
+};
+
+FIXTURE_VARIANT_ADD(kind, file_shared) {
+	.alloc = alloc_file_shared,
+	.size = 128 * 1024,
+	.where = STAYS,
+	.shared = true,
+};
+
+FIXTURE_VARIANT_ADD(kind, file_private) {
+	.alloc = alloc_file_private,
+	.size = 128 * 1024,
+	.where = STAYS,
+};
+
+FIXTURE_VARIANT_ADD(kind, hugetlb) {
+	.alloc = alloc_hugetlb,
+	.size = 2 * MiB,
+	.where = STAYS,
+};
+
+FIXTURE_VARIANT_ADD(kind, thp) {
+	.alloc = alloc_thp,
+	.size = 2 * MiB,
+	.where = MOVES,
+};
+
+FIXTURE_VARIANT_ADD(kind, mthp) {
+	.alloc = alloc_mthp,
+	.size = 256 * 1024,
+	.where = EITHER,
+};
+
+FIXTURE_VARIANT_ADD(kind, mprotect) {
+	.alloc = alloc_mprotect,
+	.size = 256 * 1024,
+	.where = MOVES,
+};
+
+FIXTURE_VARIANT_ADD(kind, mlock) {
+	.alloc = alloc_mlock,
+	.size = 256 * 1024,
+	.where = MOVES,
+};
+
+FIXTURE_VARIANT_ADD(kind, two) {
+	.alloc = alloc_two,
+	.size = 256 * 1024,
+	.where = MOVES,
+};
+
+FIXTURE_SETUP(kind)
+{
+	uintptr_t start;
+
+	ASSERT_EQ(0, vsvm_gpu_open(&self->gpu, 0));
+	self->page = getpagesize();
+	self->size = variant->size;
+	start = (uintptr_t)variant->alloc(self->size);
+	ASSERT_NE(0, start);
+	/* Whole pages, so that all of them can be counted. */
+	if (start % self->page) {
+		start += self->page - start % self->page;
+		self->size -= self->page;
+	}
+	self->size -= self->size % self->page;
+	self->mem = (uint64_t *)start;
+	self->npages = self->size / self->page;
+}
+
+FIXTURE_TEARDOWN(kind)
+{
+	uint64_t chunk = self->gpu.query.chunk_size;
+	uintptr_t start = (uintptr_t)self->mem / chunk * chunk;
+	uintptr_t end = ((uintptr_t)self->mem + self->size + chunk - 1) /
+			chunk * chunk;
+
+	/* Of the heap and the stack, more than our part may have been moved. */
+	EXPECT_EQ(0, vsvm_prefetch(&self->gpu, (void *)start, end - start,
+				   DRM_VSVM_PLACE_SYSTEM));
+	EXPECT_EQ(0, vsvm_wait_used(self->gpu.fd, self->gpu.query.vram_used));
+	vsvm_gpu_close(&self->gpu);
+	vsvm_write_file(MTHP, "never");
+	vsvm_write_file("/proc/sys/vm/nr_hugepages", "0");
+}
+
+#define EXPECT_PLACE(is_device) do {					\
+	long count = vsvm_count(&self->gpu, self->mem, self->size,	\
+				(is_device) ? DRM_VSVM_PLACE_DEVICE :	\
+					      DRM_VSVM_PLACE_SYSTEM);	\
+	if (variant->where == EITHER) {					\
+		EXPECT_LE(0, count);					\
+	} else {							\
+		EXPECT_EQ((long)self->npages, count);			\
+	}								\
+} while (0)
+
+static int gpu_sum_is(struct vsvm_gpu *gpu, const void *mem, size_t size,
+		      uint64_t expected)
+{
+	uint64_t sum;
+	int ret;
+
+	ret = vsvm_gpu_checksum(gpu, mem, size, &sum);
+	if (!ret && sum != expected)
+		ret = -EBADMSG;
+	return ret;
+}
+
+TEST_F_TIMEOUT(kind, cpu_first, TIMEOUT)
+{
+	uint64_t sum, zero = 0;
+
+	vsvm_fill(self->mem, self->size, 1);
+	sum = vsvm_checksum(self->mem, self->size);
+	EXPECT_PLACE(false);
+	EXPECT_EQ(0, gpu_sum_is(&self->gpu, self->mem, self->size, sum));
+	EXPECT_PLACE(variant->where == MOVES);
+
+	/* Read and write: every word of it is added to itself, zero times. */
+	EXPECT_EQ(0, vsvm_gpu_muladd(&self->gpu, self->mem, self->mem, &zero,
+				     self->size));
+	EXPECT_EQ(-1, vsvm_verify(self->mem, self->size, 1));
+	EXPECT_PLACE(false);
+	EXPECT_EQ(0, vsvm_gpu_fill(&self->gpu, self->mem, self->size / 2, 3));
+	EXPECT_EQ(-1, vsvm_verify_value(self->mem, self->size / 2, 3));
+}
+
+TEST_F_TIMEOUT(kind, gpu_first, TIMEOUT)
+{
+	EXPECT_EQ(0, vsvm_gpu_fill(&self->gpu, self->mem, self->size, 0x1234));
+	EXPECT_PLACE(variant->where == MOVES);
+	EXPECT_EQ(-1, vsvm_verify_value(self->mem, self->size, 0x1234));
+	EXPECT_PLACE(false);
+}
+
+TEST_F_TIMEOUT(kind, gpu_reads_first, TIMEOUT)
+{
+	uint64_t *zero = calloc(1, self->size);
+	uint64_t sum;
+
+	ASSERT_NE(NULL, zero);
+	sum = vsvm_checksum(zero, self->size);
+	free(zero);
+	EXPECT_EQ(0, gpu_sum_is(&self->gpu, self->mem, self->size, sum));
+	EXPECT_EQ(-1, vsvm_verify_value(self->mem, self->size, 0));
+	EXPECT_EQ(0, vsvm_gpu_fill(&self->gpu, self->mem, self->size, 5));
+	EXPECT_EQ(-1, vsvm_verify_value(self->mem, self->size, 5));
+}
+
+/* Word by word, from one side to the other, all within the same pages. */
+TEST_F_TIMEOUT(kind, interleaved, TIMEOUT)
+{
+	size_t words = self->size / 8, step = words / 12, i;
+	uint64_t old;
+
+	vsvm_fill(self->mem, self->size, 6);
+	for (i = 0; i + 1 < words; i += step) {
+		self->mem[i] = i;
+		ASSERT_EQ(0, vsvm_gpu_add(&self->gpu, self->mem + i, 1000,
+					  &old));
+		EXPECT_EQ(i, old);
+		ASSERT_EQ(0, vsvm_gpu_copy(&self->gpu, self->mem + i + 1,
+					   self->mem + i, 8));
+		EXPECT_EQ(i + 1000, self->mem[i]);
+		EXPECT_EQ(i + 1000, self->mem[i + 1]);
+		ASSERT_EQ(0, vsvm_gpu_cas(&self->gpu, self->mem + i, i + 1000,
+					  7, &old));
+		EXPECT_EQ(i + 1000, old);
+		EXPECT_EQ(7ULL, self->mem[i]);
+	}
+	/* Nothing else was written to. */
+	for (i = 0; i + 1 < words; i += step)
+		self->mem[i + 1] = 7;
+	for (i = 2; i + step < words; i += step)
+		EXPECT_EQ(0, self->mem[i] == 7);
+}
+
+struct adder {
+	uint64_t *mem;
+	size_t words;
+	size_t step;
+	int rounds;
+};
+
+static void *add_by_cpu(void *arg)
+{
+	struct adder *adder = arg;
+	size_t i;
+	int r;
+
+	for (r = 0; r < adder->rounds; r++)
+		for (i = 0; i < adder->words; i += adder->step)
+			__atomic_fetch_add(adder->mem + i, 1, __ATOMIC_RELAXED);
+	return NULL;
+}
+
+/* CPU and device add to the same words; no addition is lost. */
+TEST_F_TIMEOUT(kind, both_at_once, TIMEOUT)
+{
+	struct adder adder = {
+		.mem = self->mem,
+		.words = self->size / 8,
+		.step = self->size / 8 / 16,
+		.rounds = 200,
+	};
+	struct drm_vsvm_op ops[16];
+	pthread_t thread;
+	size_t i, n = 0;
+	int r;
+
+	memset(self->mem, 0, self->size);
+	for (i = 0; i < adder.words && n < 16; i += adder.step)
+		ops[n++] = vsvm_op_add(self->mem + i, 1 << 20, NULL);
+
+	ASSERT_EQ(0, pthread_create(&thread, NULL, add_by_cpu, &adder));
+	for (r = 0; r < 10; r++)
+		EXPECT_EQ(0, vsvm_run(&self->gpu, ops, n, NULL));
+	ASSERT_EQ(0, pthread_join(thread, NULL));
+	for (i = 0, r = 0; i < adder.words && r < 16; i += adder.step, r++)
+		EXPECT_EQ((10ULL << 20) + 200, self->mem[i]);
+}
+
+/* Page by page, the parent's device, the child, and what each may see. */
+TEST_F_TIMEOUT(kind, fork, TIMEOUT)
+{
+	size_t half = self->size / 2;
+	int pipes[2], status;
+	uint64_t sum;
+	char go = 1;
+	pid_t pid;
+
+	vsvm_fill(self->mem, self->size, 10);
+	sum = vsvm_checksum(self->mem, self->size);
+	ASSERT_EQ(0, gpu_sum_is(&self->gpu, self->mem, self->size, sum));
+	ASSERT_EQ(0, pipe(pipes));
+	pid = fork();
+	ASSERT_LE(0, pid);
+	if (!pid) {
+		if (vsvm_verify(self->mem, self->size, 10) != -1)
+			_exit(1);
+		vsvm_fill(self->mem, half, 11);
+		if (write(pipes[1], &go, 1) != 1)
+			_exit(2);
+		_exit(vsvm_verify(self->mem, half, 11) != -1);
+	}
+	ASSERT_EQ(1, read(pipes[0], &go, 1));
+	ASSERT_EQ(pid, waitpid(pid, &status, 0));
+	EXPECT_EQ(0, status);
+	if (!variant->shared) {
+		EXPECT_EQ(0, gpu_sum_is(&self->gpu, self->mem, self->size,
+					sum));
+	}
+	EXPECT_EQ(0, vsvm_gpu_copy(&self->gpu, self->mem + half / 8, self->mem,
+				   half));
+	EXPECT_EQ(-1, vsvm_verify(self->mem + half / 8, half,
+				  variant->shared ? 11 : 10));
+}
+
+/* Without variants: the device. */
+FIXTURE(gpu)
+{
+	struct vsvm_gpu gpu;
+};
+
+FIXTURE_SETUP(gpu)
+{
+	ASSERT_EQ(0, vsvm_gpu_open(&self->gpu, 0));
+}
+
+FIXTURE_TEARDOWN(gpu)
+{
+	EXPECT_EQ(0, vsvm_wait_used(self->gpu.fd, self->gpu.query.vram_used));
+	vsvm_gpu_close(&self->gpu);
+}
+
+/* Files see what the device writes, and the device what is written to them. */
+TEST_F(gpu, file_and_device)
+{
+	size_t size = 16 * getpagesize();
+	char path[] = "/tmp/vsvmXXXXXX";
+	uint64_t *mem, *copy, sum;
+	int fd;
+
+	fd = mkstemp(path);
+	ASSERT_LE(0, fd);
+	unlink(path);
+	copy = malloc(size);
+	ASSERT_NE(NULL, copy);
+	ASSERT_EQ(0, ftruncate(fd, size));
+	mem = map(size, MAP_SHARED, fd);
+	ASSERT_NE(NULL, mem);
+
+	vsvm_fill(copy, size, 1);
+	sum = vsvm_checksum(copy, size);
+	ASSERT_EQ((ssize_t)size, pwrite(fd, copy, size, 0));
+	EXPECT_EQ(0, gpu_sum_is(&self->gpu, mem, size, sum));
+	EXPECT_EQ(0, vsvm_gpu_fill(&self->gpu, mem, size, 12));
+	ASSERT_EQ((ssize_t)size, pread(fd, copy, size, 0));
+	EXPECT_EQ(-1, vsvm_verify_value(copy, size, 12));
+
+	/* Beyond the end of the file there is nothing. */
+	ASSERT_EQ(0, ftruncate(fd, size / 2));
+	EXPECT_EQ(0, vsvm_gpu_fill(&self->gpu, mem, size / 2, 13));
+	EXPECT_EQ(EFAULT, vsvm_gpu_fill(&self->gpu, mem, size, 14));
+	munmap(mem, size);
+
+	/* A private mapping of it keeps what is written to itself. */
+	ASSERT_EQ(0, ftruncate(fd, size));
+	mem = map(size, MAP_PRIVATE, fd);
+	ASSERT_NE(NULL, mem);
+	EXPECT_EQ(0, vsvm_gpu_fill(&self->gpu, mem, size, 15));
+	EXPECT_EQ(-1, vsvm_verify_value(mem, size, 15));
+	ASSERT_EQ((ssize_t)size, pread(fd, copy, size, 0));
+	EXPECT_EQ(-1, vsvm_verify_value(copy, size / 2, 14));
+	EXPECT_EQ(-1, vsvm_verify_value(copy + size / 16, size / 2, 0));
+	munmap(mem, size);
+	close(fd);
+}
+
+/*
+ * What a process does to its memory, wherever that is.
+ */
+
+enum start {
+	SYSTEM,		/* in RAM, unknown to the device */
+	PREFETCHED,	/* in device memory, but not mapped by the device */
+	DEVICE,		/* in device memory, written by the device */
+	MAPPED,		/* in RAM, written by the device, as advised */
+	PEER,		/* in the memory of the second device, read by the first */
+};
+
+FIXTURE(op)
+{
+	struct vsvm_gpu gpu;
+	struct vsvm_gpu second;
+	size_t page;
+	size_t npages;
+	size_t size;
+	char *mem;
+	char *spare;
+	uint64_t sum;
+};
+
+FIXTURE_VARIANT(op)
+{
+	enum start start;
+};
+
+FIXTURE_VARIANT_ADD(op, system) { .start = SYSTEM };
+FIXTURE_VARIANT_ADD(op, prefetched) { .start = PREFETCHED };
+FIXTURE_VARIANT_ADD(op, device) { .start = DEVICE };
+FIXTURE_VARIANT_ADD(op, mapped) { .start = MAPPED };
+FIXTURE_VARIANT_ADD(op, peer) { .start = PEER };
+
+#define SEED	100
+
+/* Have the device write the pattern. */
+static int written_by(struct _test_data_op *self, struct vsvm_gpu *gpu)
+{
+	vsvm_fill(self->spare, self->size, SEED);
+	return vsvm_gpu_copy(gpu, self->mem, self->spare, self->size);
+}
+
+static int prepare(struct _test_data_op *self, enum start start)
+{
+	int ret;
+
+	switch (start) {
+	case SYSTEM:
+		vsvm_fill(self->mem, self->size, SEED);
+		return 0;
+	case PREFETCHED:
+		vsvm_fill(self->mem, self->size, SEED);
+		return vsvm_prefetch(&self->gpu, self->mem, self->size,
+				     DRM_VSVM_PLACE_DEVICE);
+	case DEVICE:
+		return written_by(self, &self->gpu);
+	case MAPPED:
+		ret = vsvm_advise(&self->gpu, self->mem, self->size,
+				  DRM_VSVM_PLACE_SYSTEM);
+		return ret ? ret : written_by(self, &self->gpu);
+	case PEER:
+		ret = written_by(self, &self->second);
+		if (ret)
+			return ret;
+		return gpu_sum_is(&self->gpu, self->mem, self->size, self->sum);
+	}
+	return -EINVAL;
+}
+
+static uint32_t start_place(enum start start)
+{
+	switch (start) {
+	case PREFETCHED:
+	case DEVICE:
+		return DRM_VSVM_PLACE_DEVICE;
+	case PEER:
+		return DRM_VSVM_PLACE_PEER;
+	default:
+		return DRM_VSVM_PLACE_SYSTEM;
+	}
+}
+
+FIXTURE_SETUP(op)
+{
+	ASSERT_EQ(0, vsvm_gpu_open(&self->gpu, 0));
+	ASSERT_EQ(0, vsvm_gpu_open(&self->second, 1));
+	self->page = getpagesize();
+	self->npages = 32;
+	self->size = self->npages * self->page;
+	self->mem = vsvm_alloc(self->size, self->size);
+	self->spare = vsvm_alloc(self->size, self->size);
+	ASSERT_NE(NULL, self->mem);
+	ASSERT_NE(NULL, self->spare);
+	vsvm_fill(self->spare, self->size, SEED);
+	self->sum = vsvm_checksum(self->spare, self->size);
+
+	ASSERT_EQ(0, prepare(self, variant->start));
+	EXPECT_EQ((long)self->npages,
+		  vsvm_count(&self->gpu, self->mem, self->size,
+			     start_place(variant->start)));
+}
+
+FIXTURE_TEARDOWN(op)
+{
+	munmap(self->mem, self->size);
+	munmap(self->spare, self->size);
+	EXPECT_EQ(0, vsvm_wait_used(self->gpu.fd, self->gpu.query.vram_used));
+	EXPECT_EQ(0, vsvm_wait_used(self->second.fd,
+				    self->second.query.vram_used));
+	vsvm_gpu_close(&self->gpu);
+	vsvm_gpu_close(&self->second);
+}
+
+/* The pattern, from byte @offset on, is at @mem: says the device, then the CPU. */
+static int pattern_at(struct _test_data_op *self, const char *mem, size_t offset,
+		      size_t size)
+{
+	int ret;
+
+	vsvm_fill(self->spare, self->size, SEED);
+	ret = gpu_sum_is(&self->gpu, mem, size,
+			 vsvm_checksum(self->spare + offset, size));
+	if (ret)
+		return ret;
+	return memcmp(mem, self->spare + offset, size) ? -ESTALE : 0;
+}
+
+/* The same for one word everywhere. */
+static int value_at(struct _test_data_op *self, const char *mem, size_t size,
+		    uint64_t value)
+{
+	uint64_t *word = (uint64_t *)self->spare;
+	size_t i;
+	int ret;
+
+	for (i = 0; i < size / sizeof(*word); i++)
+		word[i] = value;
+	ret = gpu_sum_is(&self->gpu, mem, size,
+			 vsvm_checksum(self->spare, size));
+	if (ret)
+		return ret;
+	return vsvm_verify_value(mem, size, value) == -1 ? 0 : -ESTALE;
+}
+
+TEST_F(op, nothing)
+{
+	EXPECT_EQ(0, pattern_at(self, self->mem, 0, self->size));
+	EXPECT_EQ((long)self->npages,
+		  vsvm_count(&self->gpu, self->mem, self->size,
+			     DRM_VSVM_PLACE_SYSTEM));
+}
+
+TEST_F(op, munmap)
+{
+	uint64_t sum;
+
+	ASSERT_EQ(0, munmap(self->mem, self->size));
+	EXPECT_EQ(EFAULT, vsvm_gpu_checksum(&self->gpu, self->mem, self->size,
+					    &sum));
+	EXPECT_EQ(EFAULT, vsvm_gpu_fill(&self->gpu, self->mem, self->size, 1));
+	/* Other memory at the same address is other memory. */
+	ASSERT_EQ(self->mem, mmap(self->mem, self->size, PROT_READ | PROT_WRITE,
+				  MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1,
+				  0));
+	EXPECT_EQ(0, value_at(self, self->mem, self->size, 0));
+	EXPECT_EQ(0, vsvm_gpu_fill(&self->gpu, self->mem, self->size, 2));
+	EXPECT_EQ(-1, vsvm_verify_value(self->mem, self->size, 2));
+}
+
+/* Mapped over, without being unmapped before. */
+TEST_F(op, mmap_fixed)
+{
+	ASSERT_EQ(self->mem, mmap(self->mem, self->size, PROT_READ | PROT_WRITE,
+				  MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1,
+				  0));
+	EXPECT_EQ(0, value_at(self, self->mem, self->size, 0));
+}
+
+static int punch(struct _test_data_op *self, size_t first, size_t last)
+{
+	size_t a = first * self->page, b = (last + 1) * self->page;
+	int ret;
+
+	if (munmap(self->mem + a, b - a))
+		return -errno;
+	if (vsvm_gpu_fill(&self->gpu, self->mem + a, 8, 1) != EFAULT ||
+	    vsvm_gpu_fill(&self->gpu, self->mem + b - 8, 8, 1) != EFAULT)
+		return -ENOTUNIQ;
+	ret = a ? pattern_at(self, self->mem, 0, a) : 0;
+	if (ret || b == self->size)
+		return ret;
+	return pattern_at(self, self->mem + b, b, self->size - b);
+}
+
+TEST_F(op, munmap_head)
+{
+	EXPECT_EQ(0, punch(self, 0, 4));
+}
+
+TEST_F(op, munmap_middle)
+{
+	EXPECT_EQ(0, punch(self, 7, 7));
+	ASSERT_EQ(self->mem + 7 * self->page,
+		  mmap(self->mem + 7 * self->page, self->page,
+		       PROT_READ | PROT_WRITE,
+		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0));
+	EXPECT_EQ(0, value_at(self, self->mem + 7 * self->page, self->page, 0));
+	EXPECT_EQ(0, vsvm_gpu_fill(&self->gpu, self->mem, self->size, 4));
+	EXPECT_EQ(0, value_at(self, self->mem, self->size, 4));
+}
+
+TEST_F(op, munmap_tail)
+{
+	EXPECT_EQ(0, punch(self, self->npages - 9, self->npages - 1));
+}
+
+TEST_F(op, mremap_move)
+{
+	char *moved = vsvm_alloc(self->size, self->page);
+	uint64_t sum;
+
+	ASSERT_NE(NULL, moved);
+	ASSERT_EQ(moved, mremap(self->mem, self->size, self->size,
+				MREMAP_MAYMOVE | MREMAP_FIXED, moved));
+	EXPECT_EQ(EFAULT, vsvm_gpu_checksum(&self->gpu, self->mem, self->size,
+					    &sum));
+	EXPECT_EQ(0, pattern_at(self, moved, 0, self->size));
+	EXPECT_EQ(0, vsvm_gpu_fill(&self->gpu, moved, self->size, 3));
+	EXPECT_EQ(0, value_at(self, moved, self->size, 3));
+	munmap(moved, self->size);
+}
+
+TEST_F(op, mremap_dontunmap)
+{
+	char *moved;
+
+	moved = mremap(self->mem, self->size, self->size,
+		       MREMAP_MAYMOVE | MREMAP_DONTUNMAP, NULL);
+	ASSERT_NE(MAP_FAILED, moved);
+	EXPECT_EQ(0, pattern_at(self, moved, 0, self->size));
+	EXPECT_EQ(0, value_at(self, self->mem, self->size, 0));
+	munmap(moved, self->size);
+}
+
+TEST_F(op, mremap_grow)
+{
+	size_t size = self->size + 5 * self->page;
+	char *moved;
+
+	moved = mremap(self->mem, self->size, size, MREMAP_MAYMOVE);
+	ASSERT_NE(MAP_FAILED, moved);
+	EXPECT_EQ(0, value_at(self, moved + self->size, size - self->size, 0));
+	EXPECT_EQ(0, pattern_at(self, moved, 0, self->size));
+	EXPECT_EQ(0, vsvm_gpu_fill(&self->gpu, moved, size, 6));
+	EXPECT_EQ(-1, vsvm_verify_value(moved, size, 6));
+	munmap(moved, size);
+}
+
+TEST_F(op, mremap_shrink)
+{
+	size_t size = self->size / 2;
+
+	ASSERT_EQ(self->mem, mremap(self->mem, self->size, size, 0));
+	EXPECT_EQ(EFAULT, vsvm_gpu_fill(&self->gpu, self->mem + size, 8, 1));
+	EXPECT_EQ(0, pattern_at(self, self->mem, 0, size));
+}
+
+TEST_F(op, dontneed)
+{
+	size_t a = 3 * self->page, b = 20 * self->page;
+
+	ASSERT_EQ(0, madvise(self->mem + a, b - a, MADV_DONTNEED));
+	EXPECT_EQ(0, value_at(self, self->mem + a, b - a, 0));
+	EXPECT_EQ(0, pattern_at(self, self->mem, 0, a));
+	EXPECT_EQ(0, pattern_at(self, self->mem + b, b, self->size - b));
+	ASSERT_EQ(0, madvise(self->mem, self->size, MADV_DONTNEED));
+	EXPECT_EQ(0, vsvm_gpu_fill(&self->gpu, self->mem, self->page, 7));
+	EXPECT_EQ(0, value_at(self, self->mem, self->page, 7));
+	EXPECT_EQ(0, value_at(self, self->mem + self->page,
+			      self->size - self->page, 0));
+}
+
+/* Freed pages are as they were or zero, until they are written to. */
+TEST_F(op, free)
+{
+	uint64_t *word = (uint64_t *)self->mem;
+	size_t i, per_page = self->page / 8;
+
+	ASSERT_EQ(0, madvise(self->mem, self->size, MADV_FREE));
+	vsvm_fill(self->spare, self->size, SEED);
+	for (i = 0; i < self->npages; i++) {
+		if (!word[i * per_page]) {
+			EXPECT_EQ(-1, vsvm_verify_value(word + i * per_page,
+							self->page, 0));
+		} else {
+			EXPECT_EQ(0, memcmp(word + i * per_page,
+					    self->spare + i * self->page,
+					    self->page));
+		}
+	}
+	EXPECT_EQ(0, vsvm_gpu_fill(&self->gpu, self->mem, self->size, 8));
+	EXPECT_EQ(0, value_at(self, self->mem, self->size, 8));
+}
+
+TEST_F(op, free_then_device_writes)
+{
+	ASSERT_EQ(0, madvise(self->mem, self->size, MADV_FREE));
+	EXPECT_EQ(0, vsvm_gpu_fill(&self->gpu, self->mem, self->size, 8));
+	/* It is not free any more. */
+	madvise(self->mem, self->size, MADV_PAGEOUT);
+	EXPECT_EQ(0, value_at(self, self->mem, self->size, 8));
+}
+
+TEST_F(op, pageout)
+{
+	ASSERT_EQ(0, madvise(self->mem, self->size, MADV_PAGEOUT));
+	EXPECT_EQ(0, pattern_at(self, self->mem, 0, self->size));
+	ASSERT_EQ(0, madvise(self->mem, self->size, MADV_PAGEOUT));
+	EXPECT_EQ(0, vsvm_gpu_fill(&self->gpu, self->mem, self->size / 2, 9));
+	EXPECT_EQ(0, value_at(self, self->mem, self->size / 2, 9));
+	EXPECT_EQ(0, pattern_at(self, self->mem + self->size / 2,
+				self->size / 2, self->size / 2));
+}
+
+/* From RAM to swap for sure, and straight to the device from there. */
+TEST_F(op, swapped_out)
+{
+	vsvm_touch(self->mem);
+	ASSERT_EQ(0, vsvm_prefetch(&self->gpu, self->mem, self->size,
+				   DRM_VSVM_PLACE_SYSTEM));
+	ASSERT_EQ(0, madvise(self->mem, self->size, MADV_PAGEOUT));
+	EXPECT_LT(0, vsvm_count(&self->gpu, self->mem, self->size,
+				DRM_VSVM_PLACE_NONE));
+	EXPECT_EQ(0, pattern_at(self, self->mem, 0, self->size));
+}
+
+/*
+ * What the CPU only read since it came from swap is still there, too: reclaim
+ * may drop such a page, but not after the device wrote to it.
+ */
+TEST_F(op, swapped_in_then_device_writes)
+{
+	size_t i;
+
+	ASSERT_EQ(0, vsvm_prefetch(&self->gpu, self->mem, self->size,
+				   DRM_VSVM_PLACE_SYSTEM));
+	ASSERT_EQ(0, madvise(self->mem, self->size, MADV_PAGEOUT));
+	for (i = 0; i < self->npages; i++)
+		vsvm_touch(self->mem + i * self->page);
+	EXPECT_EQ(0, vsvm_gpu_fill(&self->gpu, self->mem, self->size, 10));
+	ASSERT_EQ(0, madvise(self->mem, self->size, MADV_PAGEOUT));
+	EXPECT_EQ(0, value_at(self, self->mem, self->size, 10));
+}
+
+TEST_F(op, mlock)
+{
+	ASSERT_EQ(0, mlock(self->mem, self->size));
+	EXPECT_EQ(0, pattern_at(self, self->mem, 0, self->size));
+	EXPECT_EQ(0, vsvm_gpu_fill(&self->gpu, self->mem, self->size / 2, 9));
+	ASSERT_EQ(0, munlock(self->mem, self->size));
+	EXPECT_EQ(0, value_at(self, self->mem, self->size / 2, 9));
+}
+
+TEST_F(op, mprotect)
+{
+	ASSERT_EQ(0, mprotect(self->mem, self->size, PROT_READ));
+	EXPECT_EQ(EACCES, vsvm_gpu_fill(&self->gpu, self->mem, self->size, 1));
+	EXPECT_EQ(0, pattern_at(self, self->mem, 0, self->size));
+	EXPECT_EQ(EACCES, vsvm_gpu_fill(&self->gpu, self->mem, self->size, 1));
+	ASSERT_EQ(0, mprotect(self->mem, self->size, PROT_NONE));
+	EXPECT_EQ(EACCES, vsvm_gpu_fill(&self->gpu, self->mem, self->size, 1));
+	EXPECT_EQ(EACCES, vsvm_gpu_copy(&self->gpu, self->spare, self->mem, 8));
+	ASSERT_EQ(0, mprotect(self->mem, self->size, PROT_READ | PROT_WRITE));
+	EXPECT_EQ(0, pattern_at(self, self->mem, 0, self->size));
+	EXPECT_EQ(0, vsvm_gpu_fill(&self->gpu, self->mem, self->size, 2));
+	EXPECT_EQ(0, value_at(self, self->mem, self->size, 2));
+}
+
+static int check_child(pid_t pid)
+{
+	int status;
+
+	if (pid < 0 || waitpid(pid, &status, 0) != pid)
+		return -ECHILD;
+	return status;
+}
+
+TEST_F(op, fork_child_writes)
+{
+	pid_t pid = fork();
+
+	if (!pid) {
+		if (vsvm_verify(self->mem, self->size, SEED) != -1)
+			_exit(1);
+		vsvm_fill(self->mem, self->size, 1);
+		_exit(vsvm_verify(self->mem, self->size, 1) != -1);
+	}
+	EXPECT_EQ(0, check_child(pid));
+	EXPECT_EQ(0, pattern_at(self, self->mem, 0, self->size));
+	EXPECT_EQ(0, vsvm_gpu_fill(&self->gpu, self->mem, self->size, 2));
+	EXPECT_EQ(0, value_at(self, self->mem, self->size, 2));
+}
+
+/* The device writes for the parent; the child must not notice. */
+TEST_F(op, fork_device_writes)
+{
+	int pipes[2];
+	char go = 1;
+	pid_t pid;
+
+	ASSERT_EQ(0, pipe(pipes));
+	pid = fork();
+	if (!pid) {
+		if (read(pipes[0], &go, 1) != 1)
+			_exit(2);
+		_exit(vsvm_verify(self->mem, self->size, SEED) != -1);
+	}
+	EXPECT_EQ(0, vsvm_gpu_fill(&self->gpu, self->mem, self->size, 2));
+	ASSERT_EQ(1, write(pipes[1], &go, 1));
+	EXPECT_EQ(0, check_child(pid));
+	EXPECT_EQ(0, value_at(self, self->mem, self->size, 2));
+}
+
+/* And the other way round, with the child's own VM. */
+TEST_F(op, fork_child_device_writes)
+{
+	pid_t pid = fork();
+
+	if (!pid) {
+		if (vsvm_gpu_open(&self->gpu, 0))
+			_exit(1);
+		if (pattern_at(self, self->mem, 0, self->size / 2))
+			_exit(2);
+		if (vsvm_gpu_fill(&self->gpu, self->mem, self->size, 3))
+			_exit(3);
+		_exit(value_at(self, self->mem, self->size, 3) != 0);
+	}
+	EXPECT_EQ(0, check_child(pid));
+	EXPECT_EQ(0, pattern_at(self, self->mem, 0, self->size));
+}
+
+/* Both at the same time, each with CPU and device. */
+TEST_F(op, fork_both_write)
+{
+	pid_t pid = fork();
+	uint64_t seed = pid ? 5 : 6;
+	int i, ret = 0;
+
+	if (!pid && vsvm_gpu_open(&self->gpu, 0))
+		_exit(1);
+	for (i = 0; i < 5 && !ret; i++, seed += 2) {
+		ret = vsvm_gpu_fill(&self->gpu, self->mem, self->size / 2,
+				    seed);
+		vsvm_fill(self->mem + self->size / 2, self->size / 2, seed);
+		if (vsvm_verify_value(self->mem, self->size / 2, seed) != -1 ||
+		    gpu_sum_is(&self->gpu, self->mem + self->size / 2,
+			       self->size / 2,
+			       vsvm_checksum(self->mem + self->size / 2,
+					     self->size / 2)) ||
+		    vsvm_verify(self->mem + self->size / 2, self->size / 2,
+				seed) != -1)
+			ret = 2;
+	}
+	if (!pid)
+		_exit(ret ? 3 : 0);
+	EXPECT_EQ(0, ret);
+	EXPECT_EQ(0, check_child(pid));
+}
+
+TEST_F(op, vfork_exec)
+{
+	pid_t pid = vfork();
+
+	if (!pid) {
+		execl("/bin/true", "true", NULL);
+		_exit(1);
+	}
+	EXPECT_EQ(0, check_child(pid));
+	EXPECT_EQ(0, pattern_at(self, self->mem, 0, self->size));
+}
+
+/* The kernel reads and writes the memory for somebody. */
+TEST_F(op, system_calls)
+{
+	char *copy = malloc(self->size);
+	struct iovec local = { copy, self->size };
+	struct iovec remote = { self->mem, self->size };
+	int fd;
+
+	ASSERT_NE(NULL, copy);
+	ASSERT_EQ((ssize_t)self->size,
+		  process_vm_readv(getpid(), &local, 1, &remote, 1, 0));
+	EXPECT_EQ(-1, vsvm_verify(copy, self->size, SEED));
+
+	ASSERT_EQ(0, prepare(self, variant->start));
+	fd = memfd_create("vsvm", MFD_CLOEXEC);
+	ASSERT_LE(0, fd);
+	ASSERT_EQ((ssize_t)self->size, pwrite(fd, self->mem, self->size, 0));
+	ASSERT_EQ((ssize_t)self->size, pread(fd, copy, self->size, 0));
+	EXPECT_EQ(-1, vsvm_verify(copy, self->size, SEED));
+
+	ASSERT_EQ(0, prepare(self, variant->start));
+	memset(copy, 0, self->size);
+	ASSERT_EQ((ssize_t)self->size, pwrite(fd, copy, self->size, 0));
+	ASSERT_EQ((ssize_t)self->size, pread(fd, self->mem, self->size, 0));
+	EXPECT_EQ(0, value_at(self, self->mem, self->size, 0));
+	close(fd);
+	free(copy);
+}
+
+TEST_F(op, collapse)
+{
+	size_t size = 2 * MiB;
+	char *mem = vsvm_alloc(size, size);
+
+	/* The pages of the test, between others, become one huge page. */
+	ASSERT_NE(NULL, mem);
+	vsvm_fill(mem, size, 9);
+	ASSERT_EQ(mem + MiB, mremap(self->mem, self->size, self->size,
+				    MREMAP_MAYMOVE | MREMAP_FIXED, mem + MiB));
+	madvise(mem, size, MADV_HUGEPAGE);
+	madvise(mem, size, MADV_COLLAPSE);
+	EXPECT_EQ(0, pattern_at(self, mem + MiB, 0, self->size));
+	EXPECT_EQ(-1, vsvm_verify(mem, MiB, 9));
+	EXPECT_EQ(0, vsvm_gpu_fill(&self->gpu, mem, size, 3));
+	EXPECT_EQ(-1, vsvm_verify_value(mem, size, 3));
+	munmap(mem, size);
+}
+
+/* Advice for each place, and what it leads to on the next access. */
+TEST_F(op, advise_device)
+{
+	ASSERT_EQ(0, vsvm_advise(&self->gpu, self->mem, self->size,
+				 DRM_VSVM_PLACE_DEVICE));
+	EXPECT_EQ(0, vsvm_gpu_fill(&self->gpu, self->mem, self->size, 4));
+	EXPECT_EQ(-1, vsvm_verify_value(self->mem, self->size, 4));
+	/* It comes from system memory now, wherever it was before. */
+	EXPECT_EQ(0, vsvm_gpu_fill(&self->gpu, self->mem, self->size, 5));
+	EXPECT_EQ((long)self->npages,
+		  vsvm_count(&self->gpu, self->mem, self->size,
+			     DRM_VSVM_PLACE_DEVICE));
+	EXPECT_EQ(-1, vsvm_verify_value(self->mem, self->size, 5));
+}
+
+TEST_F(op, advise_system)
+{
+	ASSERT_EQ(0, vsvm_advise(&self->gpu, self->mem, self->size,
+				 DRM_VSVM_PLACE_SYSTEM));
+	EXPECT_EQ(0, gpu_sum_is(&self->gpu, self->mem, self->size, self->sum));
+	/* Nothing was moved. */
+	EXPECT_EQ((long)self->npages,
+		  vsvm_count(&self->gpu, self->mem, self->size,
+			     start_place(variant->start)));
+	EXPECT_EQ(0, pattern_at(self, self->mem, 0, self->size));
+	EXPECT_EQ(0, vsvm_gpu_fill(&self->gpu, self->mem, self->size, 6));
+	EXPECT_EQ((long)self->npages,
+		  vsvm_count(&self->gpu, self->mem, self->size,
+			     DRM_VSVM_PLACE_SYSTEM));
+	EXPECT_EQ(-1, vsvm_verify_value(self->mem, self->size, 6));
+}
+
+/* Advice is for addresses, also in the middle, and can be taken back. */
+TEST_F(op, advise_part)
+{
+	size_t a = 8 * self->page, n = 8;
+
+	ASSERT_EQ(0, vsvm_prefetch(&self->gpu, self->mem, self->size,
+				   DRM_VSVM_PLACE_SYSTEM));
+	ASSERT_EQ(0, vsvm_advise(&self->gpu, self->mem, self->size,
+				 DRM_VSVM_PLACE_DEVICE));
+	ASSERT_EQ(0, vsvm_advise(&self->gpu, self->mem + a, n * self->page,
+				 DRM_VSVM_PLACE_SYSTEM));
+	ASSERT_EQ(0, vsvm_gpu_fill(&self->gpu, self->mem, self->size, 7));
+	EXPECT_EQ((long)n, vsvm_count(&self->gpu, self->mem + a,
+				      n * self->page, DRM_VSVM_PLACE_SYSTEM));
+	EXPECT_EQ((long)(self->npages - n),
+		  vsvm_count(&self->gpu, self->mem, self->size,
+			     DRM_VSVM_PLACE_DEVICE));
+	EXPECT_EQ(0, value_at(self, self->mem, self->size, 7));
+
+	ASSERT_EQ(0, vsvm_advise(&self->gpu, self->mem, self->size,
+				 DRM_VSVM_PLACE_NONE));
+	ASSERT_EQ(0, vsvm_prefetch(&self->gpu, self->mem, self->size,
+				   DRM_VSVM_PLACE_SYSTEM));
+	ASSERT_EQ(0, vsvm_gpu_fill(&self->gpu, self->mem, self->size, 8));
+	EXPECT_EQ((long)self->npages,
+		  vsvm_count(&self->gpu, self->mem, self->size,
+			     DRM_VSVM_PLACE_DEVICE));
+}
+
+static int advise_more(struct _test_data_op *self, uint32_t timeslice,
+		       uint64_t window)
+{
+	struct drm_vsvm_advise args = {
+		.vm_id = self->gpu.vm,
+		.start = (uintptr_t)self->mem,
+		.size = self->size,
+		.place = DRM_VSVM_PLACE_DEVICE,
+		.timeslice_ms = timeslice,
+		.fault_window = window,
+	};
+	int ret;
+
+	ret = vsvm_prefetch(&self->gpu, self->mem, self->size,
+			    DRM_VSVM_PLACE_SYSTEM);
+	return ret ? ret : vsvm_ioctl(self->gpu.fd, DRM_IOCTL_VSVM_ADVISE,
+				      &args);
+}
+
+TEST_F(op, advise_window)
+{
+	ASSERT_EQ(0, advise_more(self, 0, self->page));
+	ASSERT_EQ(0, vsvm_gpu_fill(&self->gpu, self->mem, self->size, 7));
+	vsvm_touch(self->mem + 5 * self->page);
+	EXPECT_EQ(1, vsvm_count(&self->gpu, self->mem, self->size,
+				DRM_VSVM_PLACE_SYSTEM));
+	EXPECT_EQ(1, vsvm_count(&self->gpu, self->mem + 5 * self->page,
+				self->page, DRM_VSVM_PLACE_SYSTEM));
+	EXPECT_EQ(0, value_at(self, self->mem, self->size, 7));
+}
+
+TEST_F(op, advise_timeslice)
+{
+	double began;
+
+	ASSERT_EQ(0, advise_more(self, 300, 0));
+	began = vsvm_now_ms();
+	ASSERT_EQ(0, vsvm_gpu_fill(&self->gpu, self->mem, self->size, 7));
+	vsvm_touch(self->mem);
+	EXPECT_LE(299, vsvm_now_ms() - began);
+	EXPECT_EQ(0, value_at(self, self->mem, self->size, 7));
+}
+
+TEST_F(op, prefetch_to_device)
+{
+	int ret = vsvm_prefetch(&self->gpu, self->mem, self->size,
+				DRM_VSVM_PLACE_DEVICE);
+
+	EXPECT_EQ(variant->start == PEER ? -EBUSY : 0, ret);
+	EXPECT_EQ(0, gpu_sum_is(&self->gpu, self->mem, self->size, self->sum));
+	EXPECT_EQ((long)self->npages,
+		  vsvm_count(&self->gpu, self->mem, self->size,
+			     variant->start == PEER ? DRM_VSVM_PLACE_PEER :
+						      DRM_VSVM_PLACE_DEVICE));
+	EXPECT_EQ(-1, vsvm_verify(self->mem, self->size, SEED));
+}
+
+TEST_F(op, prefetch_to_system)
+{
+	ASSERT_EQ(0, vsvm_prefetch(&self->gpu, self->mem, self->size,
+				   DRM_VSVM_PLACE_SYSTEM));
+	EXPECT_EQ((long)self->npages,
+		  vsvm_count(&self->gpu, self->mem, self->size,
+			     DRM_VSVM_PLACE_SYSTEM));
+	EXPECT_EQ(0, pattern_at(self, self->mem, 0, self->size));
+}
+
+/*
+ * Two devices.
+ */
+
+FIXTURE(pair)
+{
+	struct vsvm_gpu gpu[2];
+	size_t page;
+	size_t npages;
+	size_t size;
+	char *mem;
+};
+
+FIXTURE_VARIANT(pair)
+{
+	bool peers;
+};
+
+FIXTURE_VARIANT_ADD(pair, peers) { .peers = true };
+FIXTURE_VARIANT_ADD(pair, no_peers) { .peers = false };
+
+FIXTURE_SETUP(pair)
+{
+	ASSERT_EQ(0, vsvm_set_peers(variant->peers));
+	ASSERT_EQ(0, vsvm_gpu_open(&self->gpu[0], 0));
+	ASSERT_EQ(0, vsvm_gpu_open(&self->gpu[1], 1));
+	self->page = getpagesize();
+	self->npages = 32;
+	self->size = self->npages * self->page;
+	self->mem = vsvm_alloc(self->size, self->size);
+	ASSERT_NE(NULL, self->mem);
+}
+
+FIXTURE_TEARDOWN(pair)
+{
+	int i;
+
+	munmap(self->mem, self->size);
+	for (i = 0; i < 2; i++) {
+		EXPECT_EQ(0, vsvm_wait_used(self->gpu[i].fd,
+					    self->gpu[i].query.vram_used));
+		vsvm_gpu_close(&self->gpu[i]);
+	}
+	vsvm_set_peers(true);
+}
+
+TEST_F(pair, read_each_other)
+{
+	uint64_t sum;
+	int i;
+
+	vsvm_fill(self->mem, self->size, 1);
+	sum = vsvm_checksum(self->mem, self->size);
+	ASSERT_EQ(0, vsvm_prefetch(&self->gpu[0], self->mem, self->size,
+				   DRM_VSVM_PLACE_DEVICE));
+	for (i = 0; i < 6; i++)
+		ASSERT_EQ(0, gpu_sum_is(&self->gpu[i & 1], self->mem,
+					self->size, sum));
+	/* With a way to the peer it stayed, else it went to the last reader. */
+	EXPECT_EQ((long)self->npages,
+		  vsvm_count(&self->gpu[!variant->peers], self->mem, self->size,
+			     DRM_VSVM_PLACE_DEVICE));
+	EXPECT_EQ((long)self->npages,
+		  vsvm_count(&self->gpu[variant->peers], self->mem, self->size,
+			     DRM_VSVM_PLACE_PEER));
+	EXPECT_EQ(-1, vsvm_verify(self->mem, self->size, 1));
+}
+
+TEST_F(pair, ping_pong)
+{
+	struct drm_vsvm_op ops[3];
+	int i;
+
+	memset(self->mem, 0, self->size);
+	for (i = 0; i < 20; i++) {
+		ops[0] = vsvm_op_add(self->mem, 1, NULL);
+		ops[1] = vsvm_op_copy(self->mem + 8, self->mem,
+				      8);
+		ops[2] = vsvm_op_fill(self->mem + self->page,
+				      self->size - self->page, i);
+		ASSERT_EQ(0, vsvm_run(&self->gpu[i & 1], ops, 3, NULL));
+	}
+	EXPECT_EQ(20ULL, *(uint64_t *)self->mem);
+	EXPECT_EQ(20ULL, *(uint64_t *)(self->mem + 8));
+	EXPECT_EQ(-1, vsvm_verify_value(self->mem + self->page,
+					self->size - self->page, 19));
+}
+
+TEST_F(pair, advise_device)
+{
+	uint64_t sum;
+	int i;
+
+	vsvm_fill(self->mem, self->size, 2);
+	sum = vsvm_checksum(self->mem, self->size);
+	for (i = 0; i < 2; i++)
+		ASSERT_EQ(0, vsvm_advise(&self->gpu[i], self->mem, self->size,
+					 DRM_VSVM_PLACE_DEVICE));
+	for (i = 0; i < 4; i++) {
+		ASSERT_EQ(0, gpu_sum_is(&self->gpu[i & 1], self->mem,
+					self->size, sum));
+		EXPECT_EQ((long)self->npages,
+			  vsvm_count(&self->gpu[i & 1], self->mem, self->size,
+				     DRM_VSVM_PLACE_DEVICE));
+	}
+	EXPECT_EQ(-1, vsvm_verify(self->mem, self->size, 2));
+}
+
+/* With the link cut while one device has the other's memory mapped. */
+TEST_F(pair, link_changes)
+{
+	uint64_t sum;
+	int i;
+
+	vsvm_fill(self->mem, self->size, 3);
+	sum = vsvm_checksum(self->mem, self->size);
+	for (i = 0; i < 8; i++) {
+		ASSERT_EQ(0, vsvm_set_peers(i & 2));
+		ASSERT_EQ(0, gpu_sum_is(&self->gpu[i & 1], self->mem,
+					self->size, sum));
+	}
+	EXPECT_EQ(-1, vsvm_verify(self->mem, self->size, 3));
+}
+
+static void *add_in_thread(void *arg)
+{
+	struct adder *adder = arg;
+
+	return add_by_cpu(adder);
+}
+
+/* Two devices and a CPU add to the same words. */
+TEST_F_TIMEOUT(pair, all_at_once, TIMEOUT)
+{
+	struct adder adder = {
+		.mem = (uint64_t *)self->mem,
+		.words = self->size / 8,
+		.step = self->size / 8 / 8,
+		.rounds = 100,
+	};
+	struct drm_vsvm_sync sync[2];
+	struct drm_vsvm_op ops[8];
+	pthread_t thread;
+	int i, r;
+
+	memset(self->mem, 0, self->size);
+	for (i = 0; i < 8; i++)
+		ops[i] = vsvm_op_add(adder.mem + i * adder.step, 1000, NULL);
+	for (i = 0; i < 2; i++) {
+		sync[i] = (struct drm_vsvm_sync) {
+			.flags = DRM_VSVM_SYNC_SIGNAL,
+		};
+		ASSERT_EQ(0, vsvm_syncobj_create(self->gpu[i].fd,
+						 &sync[i].handle));
+	}
+	ASSERT_EQ(0, pthread_create(&thread, NULL, add_in_thread, &adder));
+	for (r = 0; r < 10; r++)
+		for (i = 0; i < 2; i++)
+			ASSERT_EQ(0, vsvm_exec(&self->gpu[i], ops, 8, &sync[i],
+					       1, NULL));
+	for (i = 0; i < 2; i++)
+		ASSERT_EQ(0, vsvm_syncobj_wait(self->gpu[i].fd, sync[i].handle,
+					       0, VSVM_WAIT_MS));
+	ASSERT_EQ(0, pthread_join(thread, NULL));
+	for (i = 0; i < 8; i++)
+		EXPECT_EQ(2 * 10 * 1000 + 100ULL, adder.mem[i * adder.step]);
+}
+
+/*
+ * Others.
+ */
+
+struct uffd {
+	int fd;
+	char *mem;
+	char *content;
+	size_t page;
+};
+
+static void *serve_faults(void *arg)
+{
+	struct uffdio_copy copy;
+	struct uffd *uffd = arg;
+	struct uffd_msg msg;
+
+	while (read(uffd->fd, &msg, sizeof(msg)) == sizeof(msg)) {
+		copy = (struct uffdio_copy) {
+			.dst = msg.arg.pagefault.address & ~(uffd->page - 1),
+			.len = uffd->page,
+		};
+		copy.src = (uintptr_t)uffd->content + copy.dst -
+			   (uintptr_t)uffd->mem;
+		ioctl(uffd->fd, UFFDIO_COPY, &copy);
+	}
+	return NULL;
+}
+
+static int uffd_open(struct uffd *uffd, size_t size)
+{
+	struct uffdio_api api = { .api = UFFD_API };
+	struct uffdio_register reg = {
+		.range = { (uintptr_t)uffd->mem, size },
+		.mode = UFFDIO_REGISTER_MODE_MISSING,
+	};
+
+	uffd->fd = syscall(SYS_userfaultfd, O_CLOEXEC);
+	if (uffd->fd < 0 || ioctl(uffd->fd, UFFDIO_API, &api) ||
+	    ioctl(uffd->fd, UFFDIO_REGISTER, &reg))
+		return -errno;
+	return 0;
+}
+
+/*
+ * Missing pages belong to the one who serves the faults: the device gets his
+ * content or an error, and never pages of zeroes.
+ */
+TEST_F(gpu, userfaultfd)
+{
+	size_t page = getpagesize(), n = 8, size = n * page, i;
+	struct drm_vsvm_prefetch args;
+	uint64_t want, sum = 0;
+	struct uffd uffd;
+	pthread_t thread;
+	int ret;
+
+	uffd.page = page;
+	uffd.mem = vsvm_alloc(size, size);
+	uffd.content = vsvm_alloc(size, size);
+	ASSERT_NE(NULL, uffd.mem);
+	ASSERT_NE(NULL, uffd.content);
+	vsvm_fill(uffd.content, size, 1);
+	want = vsvm_checksum(uffd.content, size);
+	ASSERT_EQ(0, uffd_open(&uffd, size));
+	ASSERT_EQ(0, pthread_create(&thread, NULL, serve_faults, &uffd));
+
+	args = (struct drm_vsvm_prefetch) {
+		.vm_id = self->gpu.vm,
+		.flags = DRM_VSVM_PREFETCH_PARTIAL,
+		.start = (uintptr_t)uffd.mem,
+		.size = size,
+		.place = DRM_VSVM_PLACE_DEVICE,
+	};
+	EXPECT_EQ(0, vsvm_ioctl(self->gpu.fd, DRM_IOCTL_VSVM_PREFETCH, &args));
+	EXPECT_EQ(0ULL, args.moved);
+	EXPECT_EQ(n, args.left);
+
+	ret = vsvm_gpu_checksum(&self->gpu, uffd.mem, size, &sum);
+	EXPECT_TRUE(ret == EFAULT || (!ret && sum == want));
+
+	/* With every second page there, then all of them. */
+	for (i = 0; i < n; i += 2)
+		vsvm_touch(uffd.mem + i * page);
+	for (i = 0; i < n; i += 2) {
+		EXPECT_EQ(0, vsvm_gpu_checksum(&self->gpu, uffd.mem + i * page, page,
+					       &sum));
+		EXPECT_EQ(vsvm_checksum(uffd.content + i * page, page), sum);
+	}
+	EXPECT_EQ(-1, vsvm_verify(uffd.mem, size, 1));
+	EXPECT_EQ(0, vsvm_gpu_checksum(&self->gpu, uffd.mem, size, &sum));
+	EXPECT_EQ(want, sum);
+	EXPECT_EQ(0, vsvm_gpu_fill(&self->gpu, uffd.mem, size, 3));
+	EXPECT_EQ(-1, vsvm_verify_value(uffd.mem, size, 3));
+
+	ASSERT_EQ(0, pthread_cancel(thread));
+	ASSERT_EQ(0, pthread_join(thread, NULL));
+	munmap(uffd.mem, size);
+}
+
+#define CGROUP "/sys/fs/cgroup/vsvm_test"
+
+/*
+ * More than the limit of the group: the rest is swapped, nothing is lost.  In
+ * pieces, since device memory counts and cannot be swapped.
+ */
+static int work_in_cgroup(void)
+{
+	size_t piece = 512 * 1024, i;
+	struct vsvm_gpu gpu;
+	char *mem[12];
+	uint64_t sum;
+
+	if (vsvm_write_file(CGROUP "/cgroup.procs", "0"))
+		return 1;
+	if (vsvm_gpu_open(&gpu, 0))
+		return 2;
+	for (i = 0; i < 12; i++) {
+		mem[i] = vsvm_alloc(piece, piece);
+		if (!mem[i])
+			return 3;
+		vsvm_fill(mem[i], piece, i + 1);
+	}
+	for (i = 0; i < 12; i++) {
+		if (vsvm_gpu_checksum(&gpu, mem[i], piece, &sum))
+			return 4;
+		if (vsvm_prefetch(&gpu, mem[i], piece, DRM_VSVM_PLACE_SYSTEM))
+			return 5;
+		if (vsvm_checksum(mem[i], piece) != sum)
+			return 6;
+	}
+	for (i = 0; i < 12; i++)
+		if (vsvm_verify(mem[i], piece, i + 1) != -1)
+			return 7;
+	return 0;
+}
+
+static long cgroup_figure(const char *file, const char *name)
+{
+	char line[64];
+	long value = -1;
+	FILE *f = fopen(file, "r");
+
+	if (!f)
+		return -1;
+	while (fgets(line, sizeof(line), f))
+		if (!strncmp(line, name, strlen(name)))
+			value = atol(line + strlen(name));
+	fclose(f);
+	return value;
+}
+
+TEST_F_TIMEOUT(gpu, memcg_limit, TIMEOUT)
+{
+	pid_t pid;
+
+	vsvm_write_file("/sys/fs/cgroup/cgroup.subtree_control", "+memory");
+	ASSERT_EQ(0, mkdir(CGROUP, 0755));
+	ASSERT_EQ(0, vsvm_write_file(CGROUP "/memory.max", "5M"));
+	pid = fork();
+	if (!pid)
+		_exit(work_in_cgroup());
+	EXPECT_EQ(0, check_child(pid));
+	EXPECT_LT(0, cgroup_figure(CGROUP "/memory.events", "max "));
+	EXPECT_EQ(0, cgroup_figure(CGROUP "/memory.events", "oom_kill "));
+	EXPECT_EQ(0, vsvm_wait_used(self->gpu.fd, self->gpu.query.vram_used));
+	/* Every page was given back, hence the group can go. */
+	EXPECT_EQ(0, rmdir(CGROUP));
+}
+
+/* A working set of more than the device has, over and over. */
+TEST_F_TIMEOUT(gpu, thrash, TIMEOUT)
+{
+	struct drm_vsvm_query before, after;
+	size_t size, piece, i, bad = 0;
+	uint64_t one = 1;
+	uint64_t *mem;
+	int round;
+
+	size = self->gpu.query.vram_size * 5 / 4;
+	piece = self->gpu.query.chunk_size / 2;
+	mem = vsvm_alloc(size, self->gpu.query.chunk_size);
+	ASSERT_NE(NULL, mem);
+	ASSERT_EQ(0, vsvm_query(self->gpu.fd, &before));
+
+	for (i = 0; i < size; i += piece)
+		ASSERT_EQ(0, vsvm_gpu_fill(&self->gpu, mem + i / 8, piece, i + 1));
+	/* Each round doubles all. */
+	for (round = 0; round < 2; round++)
+		for (i = 0; i < size; i += piece)
+			ASSERT_EQ(0, vsvm_gpu_muladd(&self->gpu, mem + i / 8,
+						     mem + i / 8, &one,
+						     piece));
+	ASSERT_EQ(0, vsvm_query(self->gpu.fd, &after));
+	EXPECT_LE(after.vram_used, after.vram_size);
+	EXPECT_LT(before.evictions, after.evictions);
+	for (i = 0; i < size; i += piece)
+		bad += vsvm_verify_value(mem + i / 8, piece, 4 * (i + 1)) != -1;
+	EXPECT_EQ(0, bad);
+	munmap(mem, size);
+}
+
+TEST_HARNESS_MAIN

@@ -1,0 +1,753 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Tests of what happens at the same time: threads, processes and devices on
+ * the same memory, memory that goes while jobs work on it, processes that go,
+ * and devices that go.
+ */
+
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+
+#include "../../kselftest_harness.h"
+#include "vsvm_util.h"
+
+#define TIMEOUT		180
+#define NPAGES		64
+#define THREADS		4
+
+FIXTURE(race)
+{
+	struct vsvm_gpu gpu;
+	size_t page;
+	size_t size;
+	char *mem;
+};
+
+FIXTURE_SETUP(race)
+{
+	ASSERT_EQ(0, vsvm_gpu_open(&self->gpu, 0));
+	self->page = getpagesize();
+	self->size = NPAGES * self->page;
+	self->mem = vsvm_alloc(self->size, self->size);
+	ASSERT_NE(NULL, self->mem);
+}
+
+FIXTURE_TEARDOWN(race)
+{
+	munmap(self->mem, self->size);
+	EXPECT_EQ(0, vsvm_wait_used(self->gpu.fd, self->gpu.query.vram_used));
+	vsvm_gpu_close(&self->gpu);
+}
+
+/* A thread with a VM of its own; what it does ends with an error, or zero. */
+struct worker {
+	pthread_t thread;
+	struct vsvm_gpu gpu;
+	char *mem;
+	size_t size;
+	size_t page;
+	int index;
+	int rounds;
+	int error;
+	atomic_bool *stop;
+};
+
+static int start_workers(struct _test_data_race *self, struct worker *worker,
+			 int n, void *(*fn)(void *))
+{
+	int i, ret = 0;
+
+	for (i = 0; i < n && !ret; i++) {
+		worker[i] = (struct worker) {
+			.mem = self->mem,
+			.size = self->size,
+			.page = self->page,
+			.index = i,
+			.rounds = 12,
+			.stop = worker[i].stop,
+		};
+		ret = vsvm_gpu_open(&worker[i].gpu, 0);
+		if (!ret)
+			ret = -pthread_create(&worker[i].thread, NULL, fn,
+					      &worker[i]);
+	}
+	return ret;
+}
+
+static int join_workers(struct worker *worker, int n)
+{
+	int i, ret = 0;
+
+	for (i = 0; i < n; i++) {
+		pthread_join(worker[i].thread, NULL);
+		vsvm_gpu_close(&worker[i].gpu);
+		if (worker[i].error)
+			ret = worker[i].error;
+	}
+	return ret;
+}
+
+/* Each adds to the words of all, by device and by CPU. */
+static void *add_all(void *arg)
+{
+	struct worker *w = arg;
+	uint64_t *word = (uint64_t *)w->mem;
+	struct drm_vsvm_op ops[8];
+	size_t step = w->size / 8 / 8;
+	int r, i;
+
+	for (r = 0; r < w->rounds && !w->error; r++) {
+		for (i = 0; i < 8; i++)
+			ops[i] = vsvm_op_add(word + i * step, 1, NULL);
+		w->error = vsvm_run(&w->gpu, ops, 8, NULL);
+		for (i = 0; i < 8; i++)
+			__atomic_fetch_add(word + i * step, 1 << 16,
+					   __ATOMIC_RELAXED);
+	}
+	return NULL;
+}
+
+TEST_F_TIMEOUT(race, threads_same_pages, TIMEOUT)
+{
+	uint64_t *word = (uint64_t *)self->mem, total;
+	struct worker worker[THREADS] = {};
+	int i;
+
+	memset(self->mem, 0, self->size);
+	ASSERT_EQ(0, start_workers(self, worker, THREADS, add_all));
+	EXPECT_EQ(0, join_workers(worker, THREADS));
+	total = THREADS * worker[0].rounds * ((1 << 16) + 1);
+	for (i = 0; i < 8; i++)
+		EXPECT_EQ(total, word[i * (self->size / 8 / 8)]);
+}
+
+/* Each on every THREADS-th page, so that they share all that is larger. */
+static void *own_pages(void *arg)
+{
+	struct worker *w = arg;
+	uint64_t sum, seed;
+	size_t offset;
+	char *mem;
+	int r;
+
+	for (r = 0; r < w->rounds && !w->error; r++) {
+		offset = (w->index + r * THREADS) * w->page % w->size;
+		mem = w->mem + offset;
+		seed = w->index * 1000 + r;
+		vsvm_fill(mem, w->page, seed);
+		w->error = vsvm_gpu_checksum(&w->gpu, mem, w->page, &sum);
+		if (!w->error && sum != vsvm_checksum(mem, w->page))
+			w->error = -EBADMSG;
+		if (!w->error)
+			w->error = vsvm_gpu_fill(&w->gpu, mem, w->page / 2,
+						 seed);
+		if (!w->error &&
+		    vsvm_verify_value(mem, w->page / 2, seed) != -1)
+			w->error = -ESTALE;
+	}
+	return NULL;
+}
+
+TEST_F_TIMEOUT(race, threads_own_pages, TIMEOUT)
+{
+	struct worker worker[THREADS] = {};
+
+	ASSERT_EQ(0, start_workers(self, worker, THREADS, own_pages));
+	EXPECT_EQ(0, join_workers(worker, THREADS));
+}
+
+/* Many threads, one VM: jobs in order, each with the result it should have. */
+static void *one_vm(void *arg)
+{
+	struct worker *w = arg;
+	char *mem = w->mem + w->index * (w->size / THREADS);
+	int r;
+
+	for (r = 0; r < w->rounds && !w->error; r++) {
+		w->error = vsvm_gpu_fill(&w->gpu, mem, w->size / THREADS, r);
+		if (!w->error &&
+		    vsvm_verify_value(mem, w->size / THREADS, r) != -1)
+			w->error = -ESTALE;
+	}
+	return NULL;
+}
+
+TEST_F_TIMEOUT(race, threads_one_vm, TIMEOUT)
+{
+	struct worker worker[THREADS] = {};
+	int i;
+
+	for (i = 0; i < THREADS; i++) {
+		worker[i] = (struct worker) {
+			.gpu = self->gpu,
+			.mem = self->mem,
+			.size = self->size,
+			.page = self->page,
+			.index = i,
+			.rounds = 8,
+		};
+		ASSERT_EQ(0, pthread_create(&worker[i].thread, NULL, one_vm,
+					    &worker[i]));
+	}
+	for (i = 0; i < THREADS; i++) {
+		pthread_join(worker[i].thread, NULL);
+		EXPECT_EQ(0, worker[i].error);
+	}
+}
+
+/* All CPUs fault on the same page, which each time is on the device. */
+static void *read_page(void *arg)
+{
+	struct worker *w = arg;
+	int r;
+
+	for (r = 0; r < 200 && !w->error; r++)
+		if (vsvm_verify(w->mem, w->page, 1) != -1)
+			w->error = -ESTALE;
+	return NULL;
+}
+
+TEST_F_TIMEOUT(race, threads_read_one_page, TIMEOUT)
+{
+	struct worker worker[THREADS] = {};
+	uint64_t sum;
+	int i;
+
+	vsvm_fill(self->mem, self->page, 1);
+	ASSERT_EQ(0, start_workers(self, worker, THREADS, read_page));
+	for (i = 0; i < 20; i++)
+		EXPECT_EQ(0, vsvm_gpu_checksum(&self->gpu, self->mem,
+					       self->page, &sum));
+	EXPECT_EQ(0, join_workers(worker, THREADS));
+	EXPECT_EQ(vsvm_checksum(self->mem, self->page), sum);
+}
+
+/* Processes that share the memory from fork() on, and each change their own. */
+static int child_work(struct _test_data_race *self, uint64_t seed)
+{
+	size_t half = self->size / 2;
+	int r;
+
+	if (vsvm_gpu_open(&self->gpu, 0))
+		return 1;
+	for (r = 0; r < 6; r++) {
+		if (vsvm_verify(self->mem, half, 1) != -1)
+			return 2;
+		if (vsvm_gpu_copy(&self->gpu, self->mem + half, self->mem,
+				  half))
+			return 3;
+		if (vsvm_verify(self->mem + half, half, 1) != -1)
+			return 4;
+		vsvm_fill(self->mem + half, half, seed + r);
+		if (vsvm_verify(self->mem + half, half, seed + r) != -1)
+			return 5;
+	}
+	return 0;
+}
+
+static int wait_child(pid_t pid)
+{
+	int status;
+
+	if (pid < 0 || waitpid(pid, &status, 0) != pid)
+		return -ECHILD;
+	return status;
+}
+
+TEST_F_TIMEOUT(race, processes, TIMEOUT)
+{
+	pid_t pid[THREADS];
+	int i;
+
+	vsvm_fill(self->mem, self->size, 1);
+	ASSERT_EQ(0, vsvm_prefetch(&self->gpu, self->mem, self->size,
+				   DRM_VSVM_PLACE_DEVICE));
+	for (i = 0; i < THREADS; i++) {
+		pid[i] = fork();
+		if (!pid[i])
+			_exit(child_work(self, 10 * i));
+	}
+	for (i = 0; i < THREADS; i++)
+		EXPECT_EQ(0, wait_child(pid[i]));
+	EXPECT_EQ(-1, vsvm_verify(self->mem, self->size, 1));
+}
+
+/* Forks all the time while the device writes. */
+TEST_F_TIMEOUT(race, fork_during_jobs, TIMEOUT)
+{
+	struct drm_vsvm_op ops[8];
+	uint64_t round;
+	pid_t pid;
+	int i;
+
+	for (round = 1; round <= 10; round++) {
+		for (i = 0; i < 8; i++)
+			ops[i] = vsvm_op_fill(self->mem + i * self->size / 8,
+					      self->size / 8, round);
+		ASSERT_EQ(0, vsvm_exec(&self->gpu, ops, 8, NULL, 0, NULL));
+		pid = fork();
+		if (!pid) {
+			/* Each word is of this round, or the one before. */
+			uint64_t *word = (uint64_t *)self->mem;
+			size_t n = self->size / 8, k;
+
+			for (k = 0; k < n; k++)
+				if (word[k] != round && word[k] != round - 1)
+					_exit(1);
+			/* And does not change any more. */
+			vsvm_fill(self->mem, self->size, round);
+			usleep(2000);
+			_exit(vsvm_verify(self->mem, self->size, round) != -1);
+		}
+		ASSERT_EQ(0, vsvm_gpu_fill(&self->gpu, self->mem, 8, round));
+		EXPECT_EQ(0, wait_child(pid));
+		EXPECT_EQ(-1, vsvm_verify_value(self->mem, self->size, round));
+	}
+}
+
+/*
+ * Memory that goes and comes while jobs write to it.  A job may fail for a page
+ * that is not mapped.
+ */
+
+static struct drm_vsvm_sync wait_all(struct vsvm_gpu *gpu)
+{
+	struct drm_vsvm_sync sync = { .flags = DRM_VSVM_SYNC_SIGNAL };
+
+	vsvm_syncobj_create(gpu->fd, &sync.handle);
+	return sync;
+}
+
+TEST_F_TIMEOUT(race, munmap_during_job, TIMEOUT)
+{
+	size_t a = self->size / 4, b = self->size / 2;
+	struct drm_vsvm_sync sync = wait_all(&self->gpu);
+	struct drm_vsvm_job_status st;
+	struct drm_vsvm_op op[4];
+	uint64_t job, round;
+	int i;
+
+	for (round = 1; round <= 20; round++) {
+		for (i = 0; i < 4; i++)
+			op[i] = vsvm_op_fill(self->mem, self->size, round);
+		ASSERT_EQ(0, vsvm_exec(&self->gpu, op, 4, &sync, 1, &job));
+		if (round & 1)
+			usleep(round * 100);
+		ASSERT_EQ(0, munmap(self->mem + a, b - a));
+		ASSERT_EQ(0, vsvm_syncobj_wait(self->gpu.fd, sync.handle, 0,
+					       VSVM_WAIT_MS));
+		ASSERT_EQ(0, vsvm_job_status(&self->gpu, job, &st));
+		if (st.error) {
+			EXPECT_EQ(EFAULT, st.error);
+			EXPECT_LE((uintptr_t)self->mem + a, st.address);
+			EXPECT_GT((uintptr_t)self->mem + b, st.address);
+		}
+		ASSERT_EQ(self->mem + a,
+			  mmap(self->mem + a, b - a, PROT_READ | PROT_WRITE,
+			       MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0));
+		EXPECT_EQ(-1, vsvm_verify_value(self->mem, a, round));
+		EXPECT_EQ(-1, vsvm_verify_value(self->mem + a, b - a, 0));
+	}
+}
+
+TEST_F_TIMEOUT(race, mremap_during_job, TIMEOUT)
+{
+	struct drm_vsvm_sync sync = wait_all(&self->gpu);
+	char *place[2] = { self->mem, vsvm_alloc(self->size, self->page) };
+	struct drm_vsvm_job_status st;
+	struct drm_vsvm_op op[4];
+	uint64_t job, round;
+	char *from, *to;
+	int i;
+
+	ASSERT_NE(NULL, place[1]);
+	munmap(place[1], self->size);
+	vsvm_fill(self->mem, self->size, 1);
+	self->gpu.result[0] = 0;
+	for (round = 0; round < 20; round++) {
+		from = place[round & 1];
+		to = place[!(round & 1)];
+		/* Reads and writes, and changes nothing: the factor is zero. */
+		for (i = 0; i < 4; i++)
+			op[i] = vsvm_op_muladd(from, from, self->gpu.result,
+					       self->size);
+		ASSERT_EQ(0, vsvm_exec(&self->gpu, op, 4, &sync, 1, &job));
+		if (round & 1)
+			usleep(round * 100);
+		ASSERT_EQ(to, mremap(from, self->size, self->size,
+				     MREMAP_MAYMOVE | MREMAP_FIXED, to));
+		ASSERT_EQ(0, vsvm_syncobj_wait(self->gpu.fd, sync.handle, 0,
+					       VSVM_WAIT_MS));
+		ASSERT_EQ(0, vsvm_job_status(&self->gpu, job, &st));
+		EXPECT_TRUE(!st.error || st.error == EFAULT);
+		EXPECT_EQ(-1, vsvm_verify(to, self->size, 1));
+	}
+}
+
+/* Every word that a discard leaves is the last one written, or zero. */
+TEST_F_TIMEOUT(race, dontneed_during_job, TIMEOUT)
+{
+	struct drm_vsvm_sync sync = wait_all(&self->gpu);
+	struct drm_vsvm_job_status st;
+	uint64_t job, round, *word;
+	struct drm_vsvm_op op[4];
+	size_t i, bad;
+
+	for (round = 1; round <= 20; round++) {
+		for (i = 0; i < 4; i++)
+			op[i] = vsvm_op_fill(self->mem, self->size, round);
+		ASSERT_EQ(0, vsvm_exec(&self->gpu, op, 4, &sync, 1, &job));
+		ASSERT_EQ(0, madvise(self->mem, self->size, MADV_DONTNEED));
+		ASSERT_EQ(0, madvise(self->mem, self->size, MADV_PAGEOUT));
+		ASSERT_EQ(0, vsvm_syncobj_wait(self->gpu.fd, sync.handle, 0,
+					       VSVM_WAIT_MS));
+		ASSERT_EQ(0, vsvm_job_status(&self->gpu, job, &st));
+		EXPECT_EQ(0, st.error);
+		word = (uint64_t *)self->mem;
+		for (i = 0, bad = 0; i < self->size / 8; i++)
+			bad += word[i] && word[i] != round;
+		EXPECT_EQ(0, bad);
+	}
+}
+
+TEST_F_TIMEOUT(race, mprotect_during_job, TIMEOUT)
+{
+	struct drm_vsvm_sync sync = wait_all(&self->gpu);
+	struct drm_vsvm_job_status st;
+	struct drm_vsvm_op op[4];
+	uint64_t job, round, sum, *word;
+	size_t i, bad;
+
+	for (round = 1; round <= 20; round++) {
+		for (i = 0; i < 4; i++)
+			op[i] = vsvm_op_fill(self->mem, self->size, round);
+		ASSERT_EQ(0, vsvm_exec(&self->gpu, op, 4, &sync, 1, &job));
+		if (round & 1)
+			usleep(round * 100);
+		ASSERT_EQ(0, mprotect(self->mem, self->size, PROT_READ));
+		/* From now on nobody writes. */
+		word = (uint64_t *)self->mem;
+		sum = vsvm_checksum(self->mem, self->size);
+		ASSERT_EQ(0, vsvm_syncobj_wait(self->gpu.fd, sync.handle, 0,
+					       VSVM_WAIT_MS));
+		EXPECT_EQ(sum, vsvm_checksum(self->mem, self->size));
+		ASSERT_EQ(0, vsvm_job_status(&self->gpu, job, &st));
+		EXPECT_TRUE(!st.error || st.error == EACCES);
+		for (i = 0, bad = 0; i < self->size / 8; i++)
+			bad += word[i] > round;
+		EXPECT_EQ(0, bad);
+		ASSERT_EQ(0, mprotect(self->mem, self->size,
+				      PROT_READ | PROT_WRITE));
+	}
+}
+
+/*
+ * Processes that go.
+ */
+
+static void queue_work(struct _test_data_race *self)
+{
+	struct drm_vsvm_op op[8];
+	int i;
+
+	if (vsvm_gpu_open(&self->gpu, 0))
+		_exit(1);
+	for (i = 0; i < 8; i++)
+		op[i] = vsvm_op_fill(self->mem, self->size, i);
+	for (i = 0; i < 8; i++)
+		if (vsvm_exec(&self->gpu, op, 8, NULL, 0, NULL))
+			_exit(2);
+}
+
+TEST_F_TIMEOUT(race, exit_during_jobs, TIMEOUT)
+{
+	pid_t pid;
+	int i;
+
+	vsvm_fill(self->mem, self->size, 1);
+	for (i = 0; i < 6; i++) {
+		pid = fork();
+		if (!pid) {
+			queue_work(self);
+			_exit(0);
+		}
+		EXPECT_EQ(0, wait_child(pid));
+	}
+	EXPECT_EQ(0, vsvm_gpu_copy(&self->gpu, self->mem + self->size / 2,
+				   self->mem, self->size / 2));
+	EXPECT_EQ(-1, vsvm_verify(self->mem, self->size / 2, 1));
+}
+
+TEST_F_TIMEOUT(race, kill_during_jobs, TIMEOUT)
+{
+	int i, pipes[2];
+	char byte = 0;
+	pid_t pid;
+
+	vsvm_fill(self->mem, self->size, 1);
+	ASSERT_EQ(0, pipe(pipes));
+	for (i = 0; i < 6; i++) {
+		pid = fork();
+		if (!pid) {
+			queue_work(self);
+			if (write(pipes[1], &byte, 1) != 1)
+				_exit(3);
+			for (;;)
+				queue_work(self);
+		}
+		ASSERT_EQ(1, read(pipes[0], &byte, 1));
+		usleep(i * 500);
+		ASSERT_EQ(0, kill(pid, SIGKILL));
+		EXPECT_NE(0, wait_child(pid));
+	}
+	EXPECT_EQ(-1, vsvm_verify(self->mem, self->size, 1));
+}
+
+/* The file goes, the process and its memory stay. */
+TEST_F_TIMEOUT(race, close_during_jobs, TIMEOUT)
+{
+	struct drm_vsvm_op op[8];
+	struct vsvm_gpu gpu;
+	int i, r;
+
+	memset(self->mem, 0, self->size);
+	for (r = 0; r < 6; r++) {
+		ASSERT_EQ(0, vsvm_gpu_open(&gpu, 0));
+		for (i = 0; i < 8; i++)
+			op[i] = vsvm_op_fill(self->mem, self->size, i + 1);
+		for (i = 0; i < 4; i++)
+			ASSERT_EQ(0, vsvm_exec(&gpu, op, 8, NULL, 0, NULL));
+		vsvm_gpu_close(&gpu);
+		/* From here on, nobody writes to it any more. */
+		vsvm_fill(self->mem, self->size, r);
+		usleep(2000);
+		EXPECT_EQ(-1, vsvm_verify(self->mem, self->size, r));
+	}
+}
+
+/*
+ * Devices that go, in each state, and come back.
+ */
+
+FIXTURE(unplug)
+{
+	struct vsvm_gpu gpu;
+	size_t page;
+	size_t size;
+	char *mem;
+};
+
+FIXTURE_SETUP(unplug)
+{
+	ASSERT_EQ(0, vsvm_gpu_open(&self->gpu, 0));
+	self->page = getpagesize();
+	self->size = NPAGES * self->page;
+	self->mem = vsvm_alloc(self->size, self->size);
+	ASSERT_NE(NULL, self->mem);
+	vsvm_fill(self->mem, self->size, 1);
+}
+
+/* It works again, and all its memory is free. */
+FIXTURE_TEARDOWN(unplug)
+{
+	struct drm_vsvm_query query;
+	struct vsvm_gpu gpu;
+
+	vsvm_gpu_close(&self->gpu);
+	vsvm_bind(0, true);
+	ASSERT_EQ(0, vsvm_gpu_open(&gpu, 0));
+	ASSERT_EQ(0, vsvm_query(gpu.fd, &query));
+	EXPECT_EQ(0ULL, query.vram_used);
+	EXPECT_EQ(0, vsvm_gpu_fill(&gpu, self->mem, self->size, 99));
+	EXPECT_EQ(-1, vsvm_verify_value(self->mem, self->size, 99));
+	munmap(self->mem, self->size);
+	EXPECT_EQ(0, vsvm_wait_used(gpu.fd, 0));
+	vsvm_gpu_close(&gpu);
+}
+
+TEST_F_TIMEOUT(unplug, idle, TIMEOUT)
+{
+	ASSERT_EQ(0, vsvm_bind(0, false));
+	EXPECT_EQ(-ENODEV, vsvm_gpu_fill(&self->gpu, self->mem, 8, 1));
+	EXPECT_EQ(-1, vsvm_verify(self->mem, self->size, 1));
+}
+
+TEST_F_TIMEOUT(unplug, resident, TIMEOUT)
+{
+	uint64_t sum;
+
+	ASSERT_EQ(0, vsvm_gpu_checksum(&self->gpu, self->mem, self->size,
+				       &sum));
+	EXPECT_EQ(NPAGES, vsvm_count(&self->gpu, self->mem, self->size,
+				     DRM_VSVM_PLACE_DEVICE));
+	ASSERT_EQ(0, vsvm_bind(0, false));
+	EXPECT_EQ(-1, vsvm_verify(self->mem, self->size, 1));
+	EXPECT_EQ(sum, vsvm_checksum(self->mem, self->size));
+}
+
+/* Memory of a child that nobody can ask for any more. */
+TEST_F_TIMEOUT(unplug, resident_in_child, TIMEOUT)
+{
+	int pipes[2], ready[2];
+	char byte = 0;
+	pid_t pid;
+
+	ASSERT_EQ(0, pipe(pipes));
+	ASSERT_EQ(0, pipe(ready));
+	pid = fork();
+	if (!pid) {
+		if (vsvm_gpu_open(&self->gpu, 0) ||
+		    vsvm_gpu_fill(&self->gpu, self->mem, self->size / 2, 7))
+			_exit(1);
+		vsvm_gpu_close(&self->gpu);
+		if (write(ready[1], &byte, 1) != 1 ||
+		    read(pipes[0], &byte, 1) != 1)
+			_exit(2);
+		if (vsvm_verify_value(self->mem, self->size / 2, 7) != -1)
+			_exit(3);
+		_exit(0);
+	}
+	ASSERT_EQ(1, read(ready[0], &byte, 1));
+	ASSERT_EQ(0, vsvm_bind(0, false));
+	ASSERT_EQ(1, write(pipes[1], &byte, 1));
+	EXPECT_EQ(0, wait_child(pid));
+	EXPECT_EQ(-1, vsvm_verify(self->mem, self->size, 1));
+}
+
+/* Jobs that never started end with an error; whoever waits is woken. */
+TEST_F_TIMEOUT(unplug, jobs_queued, TIMEOUT)
+{
+	struct drm_vsvm_sync sync[2] = {};
+	struct drm_vsvm_op op = vsvm_op_fill(self->mem, self->size, 2);
+	int timeline = vsvm_sw_sync_open();
+	int file;
+
+	ASSERT_LE(0, timeline);
+	ASSERT_EQ(0, vsvm_syncobj_create(self->gpu.fd, &sync[0].handle));
+	ASSERT_EQ(0, vsvm_syncobj_create(self->gpu.fd, &sync[1].handle));
+	ASSERT_EQ(0, vsvm_sw_sync_import(timeline, 1, self->gpu.fd,
+					 sync[0].handle));
+	sync[1].flags = DRM_VSVM_SYNC_SIGNAL;
+	ASSERT_EQ(0, vsvm_exec(&self->gpu, &op, 1, sync, 2, NULL));
+	ASSERT_EQ(0, vsvm_exec(&self->gpu, &op, 1, NULL, 0, NULL));
+	file = vsvm_syncobj_export(self->gpu.fd, sync[1].handle, 0);
+	ASSERT_LE(0, file);
+	EXPECT_EQ(0, vsvm_sync_file_status(file));
+
+	ASSERT_EQ(0, vsvm_bind(0, false));
+	EXPECT_EQ(-ENODEV, vsvm_sync_file_wait(file, VSVM_WAIT_MS));
+	EXPECT_EQ(-1, vsvm_verify(self->mem, self->size, 1));
+	ASSERT_EQ(0, vsvm_sw_sync_signal(timeline, 1));
+	EXPECT_EQ(-1, vsvm_verify(self->mem, self->size, 1));
+	close(file);
+	close(timeline);
+}
+
+static void *keep_faulting(void *arg)
+{
+	struct worker *w = arg;
+	uint64_t seed = 10 * (w->index + 1);
+	int ret = 0;
+
+	while (!atomic_load(w->stop)) {
+		ret = vsvm_gpu_fill(&w->gpu, w->mem, w->size, ++seed);
+		if (ret)
+			break;
+		if (vsvm_verify_value(w->mem, w->size, seed) != -1) {
+			w->error = -ESTALE;
+			break;
+		}
+		vsvm_prefetch(&w->gpu, w->mem, w->size, DRM_VSVM_PLACE_DEVICE);
+	}
+	/* The only way this may end. */
+	if (!w->error && ret && ret != -ENODEV && ret != ENODEV)
+		w->error = ret;
+	return NULL;
+}
+
+TEST_F_TIMEOUT(unplug, during_faults, TIMEOUT)
+{
+	struct worker worker[THREADS];
+	atomic_bool stop = false;
+	int i;
+
+	for (i = 0; i < THREADS; i++) {
+		worker[i] = (struct worker) {
+			.mem = self->mem + i * self->size / THREADS,
+			.size = self->size / THREADS,
+			.index = i,
+			.stop = &stop,
+		};
+		ASSERT_EQ(0, vsvm_gpu_open(&worker[i].gpu, 0));
+		ASSERT_EQ(0, pthread_create(&worker[i].thread, NULL,
+					    keep_faulting, &worker[i]));
+	}
+	usleep(300 * 1000);
+	EXPECT_EQ(0, vsvm_bind(0, false));
+	/* They end by themselves. */
+	for (i = 0; i < THREADS; i++)
+		pthread_join(worker[i].thread, NULL);
+	atomic_store(&stop, true);
+	for (i = 0; i < THREADS; i++) {
+		EXPECT_EQ(0, worker[i].error) {
+			TH_LOG("thread %d", i);
+		}
+		vsvm_gpu_close(&worker[i].gpu);
+	}
+}
+
+/* The peer goes whose memory a device has mapped. */
+TEST_F_TIMEOUT(unplug, peer, TIMEOUT)
+{
+	struct vsvm_gpu second;
+	uint64_t sum;
+
+	ASSERT_EQ(0, vsvm_gpu_open(&second, 1));
+	ASSERT_EQ(0, vsvm_prefetch(&self->gpu, self->mem, self->size,
+				   DRM_VSVM_PLACE_DEVICE));
+	ASSERT_EQ(0, vsvm_gpu_checksum(&second, self->mem, self->size, &sum));
+	EXPECT_EQ(NPAGES, vsvm_count(&second, self->mem, self->size,
+				     DRM_VSVM_PLACE_PEER));
+	ASSERT_EQ(0, vsvm_bind(0, false));
+	EXPECT_EQ(NPAGES, vsvm_count(&second, self->mem, self->size,
+				     DRM_VSVM_PLACE_SYSTEM));
+	ASSERT_EQ(0, vsvm_gpu_checksum(&second, self->mem, self->size, &sum));
+	EXPECT_EQ(vsvm_checksum(self->mem, self->size), sum);
+	EXPECT_EQ(-1, vsvm_verify(self->mem, self->size, 1));
+	vsvm_gpu_close(&second);
+}
+
+/* Away and back, many times, while a process uses the other device. */
+TEST_F_TIMEOUT(unplug, again_and_again, TIMEOUT)
+{
+	struct vsvm_gpu second;
+	struct vsvm_gpu gpu;
+	uint64_t i;
+
+	ASSERT_EQ(0, vsvm_gpu_open(&second, 1));
+	vsvm_gpu_close(&self->gpu);
+	for (i = 1; i <= 6; i++) {
+		ASSERT_EQ(0, vsvm_gpu_open(&gpu, 0));
+		ASSERT_EQ(0, vsvm_gpu_fill(&gpu, self->mem, self->size, i));
+		ASSERT_EQ(0, vsvm_gpu_fill(&second, self->mem, self->size / 2,
+					   i + 100));
+		ASSERT_EQ(0, vsvm_bind(0, false));
+		vsvm_gpu_close(&gpu);
+		EXPECT_EQ(-1, vsvm_verify_value(self->mem, self->size / 2,
+						i + 100));
+		EXPECT_EQ(-1, vsvm_verify_value(self->mem + self->size / 2,
+						self->size / 2, i));
+		ASSERT_EQ(0, vsvm_bind(0, true));
+	}
+	vsvm_gpu_close(&second);
+}
+
+TEST_HARNESS_MAIN
