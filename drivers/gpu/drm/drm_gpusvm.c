@@ -77,7 +77,7 @@
  *                            any         ranges from being removed: held by who
  *                                        looks for, maps or evicts them
  * mmap lock                  read        VMAs; taken by the helper
- * &drm_gpusvm.notifier_lock  write       the state of ranges, when the mappings
+ * the notifier lock          write       the state of ranges, when the mappings
  *                                        of the process change: the invalidate
  *                                        callback
  *                            read        that nothing is invalidated: held by
@@ -594,6 +594,7 @@ static bool drm_gpusvm_chunks_ok(const unsigned long *chunk_sizes,
  * Context: Process context, may sleep.
  *
  * Return: 0, or
+ *
  * * -EINVAL: an argument is not as described.
  */
 int drm_gpusvm_init(struct drm_gpusvm *gpusvm,
@@ -743,6 +744,7 @@ EXPORT_SYMBOL_GPL(drm_gpusvm_find_vma_start);
  *
  * Return: The range, which is valid until drm_gpusvm_range_remove(); no
  * reference is taken for the caller.  Or an ERR_PTR():
+ *
  * * -EINVAL: the address is not mirrored, or no chunk fits.
  * * -EFAULT: the address space is on its way out.
  * * -ENOENT: nothing is mapped at the address.

@@ -643,6 +643,7 @@ EXPORT_SYMBOL_GPL(drm_gpusvm_range_pages_valid);
  * mode, and neither the mmap lock nor &drm_gpusvm.notifier_lock.
  *
  * Return: 0, or one of these, with nothing mapped:
+ *
  * * -EOPNOTSUPP: these device pages cannot be mapped for the device, or not
  *   together, or not for writing: drm_gpusvm_range_evict() and try again.
  * * -EFAULT: the process unmapped the memory, is on its way out, the memory
@@ -808,6 +809,7 @@ static long drm_gpusvm_evict_pass(struct drm_gpusvm_walk *walk)
  * mode, and neither the mmap lock nor &drm_gpusvm.notifier_lock.
  *
  * Return: 0 if no page of the range is in device memory, or
+ *
  * * -EBUSY: they keep coming back, or cannot move now.  The time allowed is a
  *   second since the last page moved.
  * * -EFAULT: the address space is on its way out, or a page could not be copied

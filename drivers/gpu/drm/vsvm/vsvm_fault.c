@@ -300,6 +300,7 @@ static int vsvm_fault_try(struct vsvm_fault *fault)
  * Context: Worker of the VM, inside drm_dev_enter().  Sleeps.
  *
  * Return: 0, or
+ *
  * * -EFAULT: no memory there, or none that a device may access.
  * * -EACCES: it must not be read, or written.
  * * -ENOMEM: no memory.
