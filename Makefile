@@ -12,7 +12,7 @@ help:			## this list
 
 demo:			## boot a kernel with the series; a process moves its memory to a device and back
 	@scripts/demo
-test:			## run all test suites: UML, QEMU, QEMU with a debug kernel, swiotlb=force
+test:			## run all test suites: UML, QEMU, a debug kernel, failing allocations, swiotlb=force
 	@scripts/test
 soak:			## random operations against a model on the debug kernel, for SECONDS=600, with SEED=
 	@scripts/soak $(or $(SECONDS),600) $(SEED)

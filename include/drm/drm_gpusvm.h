@@ -65,6 +65,8 @@ struct drm_gpusvm_ops {
 	 * the GPU does not use them any more, then call
 	 * drm_gpusvm_range_unmap_pages() for these ranges, and for
 	 * %MMU_NOTIFY_UNMAP drm_gpusvm_range_set_unmapped(), too.
+	 * Afterwards the pages may be somebody else's and the device memory
+	 * gone, so that it is too late to unmap them.
 	 * @mmu_range may reach beyond @notifier.
 	 *
 	 * Called with &drm_gpusvm.notifier_lock held for writing and, most
@@ -429,7 +431,8 @@ drm_gpusvm_notifier_size(struct drm_gpusvm_notifier *notifier)
  * __drm_gpusvm_range_next() - The range after a range
  * @range: A range of a notifier, or NULL.
  *
- * Context: Under the driver's lock or &drm_gpusvm.notifier_lock.
+ * Context: Under the driver's lock, or &drm_gpusvm.notifier_lock held for
+ * writing.
  * Return: The range of the same notifier with the next addresses, or NULL.
  */
 static inline struct drm_gpusvm_range *
@@ -451,7 +454,8 @@ __drm_gpusvm_range_next(struct drm_gpusvm_range *range)
  *
  * No range may be removed meanwhile.
  *
- * Context: Under the driver's lock or &drm_gpusvm.notifier_lock.
+ * Context: Under the driver's lock, or &drm_gpusvm.notifier_lock held for
+ * writing, as in &drm_gpusvm_ops.invalidate.
  */
 #define drm_gpusvm_for_each_range(range__, notifier__, start__, end__) \
 	for ((range__) = (range__) ?: \

@@ -111,6 +111,15 @@
  * an error rather than the CPU.  The driver does the same between mapping and
  * binding a range, with drm_gpusvm_range_pages_valid().
  *
+ * The deadline says when no other try is begun, and does not cut a try short.
+ * A try may sleep for longer, for what a page fault waits for, such as I/O, and
+ * by mmu_interval_read_begin() for invalidations: not for those to come, but
+ * until there is none in the address space, if one that was under way had told
+ * the notifier.  Who is waited for needs none of the locks that are held
+ * meanwhile, the driver's and the mmap lock for reading, so the wait ends; only
+ * threads that invalidate without a gap between them, which other memory is
+ * enough for, can draw it out.  A signal does not end it.
+ *
  * Pages of a process are shared after fork(), in device memory as in RAM.  Only
  * pages that the process itself may write are mapped to be written.
  *
@@ -217,8 +226,8 @@ EXPORT_SYMBOL_IF_KUNIT(drm_gpusvm_chunk_fits);
  */
 
 /*
- * Runs before the process's mappings change.  Ranges that the driver chooses to
- * leave mapped are no longer valid all the same.
+ * Runs before the process's mappings change.  Ranges are no longer valid even
+ * if the driver leaves them mapped.
  */
 static bool
 drm_gpusvm_notifier_invalidate(struct mmu_interval_notifier *mni,
@@ -888,7 +897,8 @@ EXPORT_SYMBOL_GPL(drm_gpusvm_has_mapping);
  * @start: First address.
  * @end: End address, exclusive.
  *
- * Context: Under the driver's lock or &drm_gpusvm.notifier_lock.
+ * Context: Under the driver's lock, or &drm_gpusvm.notifier_lock held for
+ * writing, as in &drm_gpusvm_ops.invalidate.
  * Return: The range with the lowest addresses of those that overlap, or NULL.
  */
 struct drm_gpusvm_range *
@@ -896,6 +906,8 @@ drm_gpusvm_range_find(struct drm_gpusvm_notifier *notifier,
 		      unsigned long start, unsigned long end)
 {
 	struct interval_tree_node *node;
+
+	drm_gpusvm_ranges_held(notifier->gpusvm);
 
 	if (start >= end)
 		return NULL;

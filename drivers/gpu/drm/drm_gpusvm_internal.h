@@ -2,6 +2,8 @@
 #ifndef __DRM_GPUSVM_INTERNAL_H__
 #define __DRM_GPUSVM_INTERNAL_H__
 
+#include <asm/barrier.h>
+
 #include <linux/compiler.h>
 #include <linux/dma-direction.h>
 #include <linux/lockdep.h>
@@ -46,6 +48,10 @@ enum drm_gpusvm_step {
 };
 
 bool drm_gpusvm_inject(struct drm_gpusvm *gpusvm, enum drm_gpusvm_step step);
+dma_addr_t drm_gpusvm_dma_map_now(struct drm_gpusvm *gpusvm, struct page *page,
+				  size_t size, enum dma_data_direction dir);
+void drm_gpusvm_dma_unmap_now(struct drm_gpusvm *gpusvm, dma_addr_t addr,
+			      size_t size, enum dma_data_direction dir);
 dma_addr_t drm_gpusvm_dma_map(struct drm_gpusvm *gpusvm, struct page *page,
 			      size_t size, enum dma_data_direction dir);
 void drm_gpusvm_dma_unmap(struct drm_gpusvm *gpusvm, dma_addr_t addr,
@@ -59,9 +65,20 @@ static inline void drm_gpusvm_driver_lock_held(struct drm_gpusvm *gpusvm,
 	if (gpusvm->lock_dep_map)
 		lockdep_assert(lock_is_held_type(gpusvm->lock_dep_map, read));
 }
+
+/* Looking for ranges takes this, or the notifier lock for writing. */
+static inline void drm_gpusvm_ranges_held(struct drm_gpusvm *gpusvm)
+{
+	if (!lockdep_is_held_type(&gpusvm->notifier_lock, 0))
+		drm_gpusvm_driver_lock_held(gpusvm, -1);
+}
 #else
 static inline void drm_gpusvm_driver_lock_held(struct drm_gpusvm *gpusvm,
 					       int read)
+{
+}
+
+static inline void drm_gpusvm_ranges_held(struct drm_gpusvm *gpusvm)
 {
 }
 #endif
@@ -72,11 +89,16 @@ drm_gpusvm_npages(struct drm_gpusvm_range *range)
 	return drm_gpusvm_range_size(range) >> PAGE_SHIFT;
 }
 
+/*
+ * Who holds the notifier lock for reading may find that another who does has
+ * just mapped the range, and then uses the addresses.
+ */
 static inline struct drm_gpusvm_range_flags
 drm_gpusvm_range_flags(const struct drm_gpusvm_range *range)
 {
 	return (struct drm_gpusvm_range_flags) {
-		.__flags = READ_ONCE(range->flags.__flags),
+		/* Pairs with drm_gpusvm_range_set_flags(). */
+		.__flags = smp_load_acquire(&range->flags.__flags),
 	};
 }
 
@@ -90,7 +112,8 @@ drm_gpusvm_range_set_flags(struct drm_gpusvm_range *range,
 {
 	lockdep_assert_held(&range->gpusvm->notifier_lock);
 
-	WRITE_ONCE(range->flags.__flags, flags.__flags);
+	/* Whoever sees the flags sees what they are about. */
+	smp_store_release(&range->flags.__flags, flags.__flags);
 }
 
 /* The process's memory changes: what is mapped or was looked up is outdated. */

@@ -27,7 +27,7 @@
  */
 
 /**
- * drm_gpusvm_dma_map() - Map a run of pages of RAM for the device
+ * drm_gpusvm_dma_map_now() - Map a run of pages of RAM for the device
  * @gpusvm: The struct drm_gpusvm.
  * @page: The first page.
  * @size: Size in bytes.
@@ -37,18 +37,14 @@
  * the same time.  For mappings that synchronize caches by themselves this is not
  * allowed, so they are told not to, and it is done by hand.
  *
- * Where tests look what is mapped, and how.
- *
  * Context: As dma_map_page().
  * Return: As dma_map_page().
  */
-dma_addr_t drm_gpusvm_dma_map(struct drm_gpusvm *gpusvm, struct page *page,
-			      size_t size, enum dma_data_direction dir)
+dma_addr_t drm_gpusvm_dma_map_now(struct drm_gpusvm *gpusvm, struct page *page,
+				  size_t size, enum dma_data_direction dir)
 {
 	struct device *dev = gpusvm->drm->dev;
 	dma_addr_t addr;
-
-	KUNIT_STATIC_STUB_REDIRECT(drm_gpusvm_dma_map, gpusvm, page, size, dir);
 
 	addr = dma_map_page_attrs(dev, page, 0, size, dir,
 				  DMA_ATTR_SKIP_CPU_SYNC);
@@ -57,10 +53,10 @@ dma_addr_t drm_gpusvm_dma_map(struct drm_gpusvm *gpusvm, struct page *page,
 
 	return addr;
 }
-EXPORT_SYMBOL_IF_KUNIT(drm_gpusvm_dma_map);
+EXPORT_SYMBOL_IF_KUNIT(drm_gpusvm_dma_map_now);
 
 /**
- * drm_gpusvm_dma_unmap() - Undo drm_gpusvm_dma_map()
+ * drm_gpusvm_dma_unmap_now() - Undo drm_gpusvm_dma_map_now()
  * @gpusvm: The struct drm_gpusvm.
  * @addr: What was returned.
  * @size: As mapped.
@@ -68,16 +64,51 @@ EXPORT_SYMBOL_IF_KUNIT(drm_gpusvm_dma_map);
  *
  * Context: As dma_unmap_page().
  */
-void drm_gpusvm_dma_unmap(struct drm_gpusvm *gpusvm, dma_addr_t addr,
-			  size_t size, enum dma_data_direction dir)
+void drm_gpusvm_dma_unmap_now(struct drm_gpusvm *gpusvm, dma_addr_t addr,
+			      size_t size, enum dma_data_direction dir)
 {
 	struct device *dev = gpusvm->drm->dev;
 
+	dma_sync_single_for_cpu(dev, addr, size, dir);
+	dma_unmap_page_attrs(dev, addr, size, dir, DMA_ATTR_SKIP_CPU_SYNC);
+}
+EXPORT_SYMBOL_IF_KUNIT(drm_gpusvm_dma_unmap_now);
+
+/**
+ * drm_gpusvm_dma_map() - Where tests look what is mapped, and how
+ * @gpusvm: As for drm_gpusvm_dma_map_now().
+ * @page: The same.
+ * @size: The same.
+ * @dir: The same.
+ *
+ * Context: As drm_gpusvm_dma_map_now().
+ * Return: As drm_gpusvm_dma_map_now().
+ */
+dma_addr_t drm_gpusvm_dma_map(struct drm_gpusvm *gpusvm, struct page *page,
+			      size_t size, enum dma_data_direction dir)
+{
+	KUNIT_STATIC_STUB_REDIRECT(drm_gpusvm_dma_map, gpusvm, page, size, dir);
+
+	return drm_gpusvm_dma_map_now(gpusvm, page, size, dir);
+}
+EXPORT_SYMBOL_IF_KUNIT(drm_gpusvm_dma_map);
+
+/**
+ * drm_gpusvm_dma_unmap() - Where tests look what is unmapped, and how
+ * @gpusvm: As for drm_gpusvm_dma_unmap_now().
+ * @addr: The same.
+ * @size: The same.
+ * @dir: The same.
+ *
+ * Context: As drm_gpusvm_dma_unmap_now().
+ */
+void drm_gpusvm_dma_unmap(struct drm_gpusvm *gpusvm, dma_addr_t addr,
+			  size_t size, enum dma_data_direction dir)
+{
 	KUNIT_STATIC_STUB_REDIRECT(drm_gpusvm_dma_unmap, gpusvm, addr, size,
 				   dir);
 
-	dma_sync_single_for_cpu(dev, addr, size, dir);
-	dma_unmap_page_attrs(dev, addr, size, dir, DMA_ATTR_SKIP_CPU_SYNC);
+	drm_gpusvm_dma_unmap_now(gpusvm, addr, size, dir);
 }
 EXPORT_SYMBOL_IF_KUNIT(drm_gpusvm_dma_unmap);
 
@@ -453,11 +484,27 @@ static int drm_gpusvm_map_entry(const struct drm_gpusvm_walk *walk,
 	return 0;
 }
 
+/* Whether nothing of a mapped range is in RAM. */
+static bool drm_gpusvm_mapped_devmem_only(const struct drm_gpusvm_walk *walk)
+{
+	struct drm_pagemap_device_addr *addr = walk->range->dma_addr;
+	unsigned long i;
+
+	for (i = 0; i < walk->npages; i += 1UL << addr->order, addr++)
+		if (addr->proto == DRM_INTERCONNECT_SYSTEM)
+			return false;
+
+	return true;
+}
+
 /* Whether the range is mapped already, as wanted or better. */
 static bool drm_gpusvm_mapped_as_wanted(const struct drm_gpusvm_walk *walk)
 {
+	lockdep_assert_held(&walk->range->map_lock);
+
 	return drm_gpusvm_range_pages_valid(walk->gpusvm, walk->range) &&
-	       (walk->ctx->read_only || !walk->range->read_only);
+	       (walk->ctx->read_only || !walk->range->read_only) &&
+	       (!walk->ctx->devmem_only || drm_gpusvm_mapped_devmem_only(walk));
 }
 
 /*
@@ -497,7 +544,8 @@ static int drm_gpusvm_map_locked(struct drm_gpusvm_walk *walk)
 
 	range->notifier_seq = walk->seq;
 	range->read_only = walk->ctx->read_only;
-	range->stale = false;
+	/* Pairs with drm_gpusvm_range_pages_valid(). */
+	smp_store_release(&range->stale, false);
 	flags.has_devmem_pages = !!dpagemap;
 	flags.has_dma_mapping = true;
 	drm_gpusvm_range_set_flags(range, flags);
@@ -524,8 +572,8 @@ static int drm_gpusvm_map_pages(struct drm_gpusvm_walk *walk)
 }
 
 /*
- * The range is mapped for reading, and now is to be written.  The GPU has to
- * let go of the old mapping before it can be replaced.
+ * The range is mapped in another way than it is wanted now: for reading, or in
+ * RAM.  The GPU has to let go of the old mapping before it can be replaced.
  */
 static void drm_gpusvm_zap(struct drm_gpusvm *gpusvm,
 			   struct drm_gpusvm_range *range)
@@ -606,17 +654,31 @@ static int drm_gpusvm_alloc_addrs(struct drm_gpusvm_walk *walk)
  * To be asked right before the driver makes the GPU's translations from
  * &drm_gpusvm_range.dma_addr, under the same hold of the lock.
  *
+ * If several callers map the same range at once, under a driver's lock that is
+ * held shared, what is mapped may be what another asked for: the device may
+ * write where @dir of the address is %DMA_BIDIRECTIONAL, and only there.
+ *
  * Context: With &drm_gpusvm.notifier_lock held.
  * Return: True if the pages are mapped, and are those of the process.
  */
 bool drm_gpusvm_range_pages_valid(struct drm_gpusvm *gpusvm,
 				  struct drm_gpusvm_range *range)
 {
-	struct drm_gpusvm_range_flags flags = drm_gpusvm_range_flags(range);
+	struct drm_gpusvm_range_flags flags;
 
 	lockdep_assert_held(&gpusvm->notifier_lock);
 
-	return flags.has_dma_mapping && !flags.unmapped && !range->stale;
+	/*
+	 * Another caller may be about to replace a stale mapping.  Pairs with
+	 * drm_gpusvm_map_locked(): if it is stale no more, the old mapping's
+	 * flags are not seen any more, either.
+	 */
+	if (smp_load_acquire(&range->stale))
+		return false;
+
+	flags = drm_gpusvm_range_flags(range);
+
+	return flags.has_dma_mapping && !flags.unmapped;
 }
 EXPORT_SYMBOL_GPL(drm_gpusvm_range_pages_valid);
 
@@ -634,7 +696,12 @@ EXPORT_SYMBOL_GPL(drm_gpusvm_range_pages_valid);
  * written: the copy on write is made first, in RAM.
  *
  * If the range is mapped already, nothing is done.  If it is mapped for reading
- * and now is to be written, &drm_gpusvm_ops.invalidate is called for it first.
+ * and now is to be written, or in RAM and now @ctx->devmem_only is set,
+ * &drm_gpusvm_ops.invalidate is called for it first.
+ *
+ * Where the DMA API bounces, a device that writes RAM writes a copy, which
+ * replaces the page when it is unmapped, and with it what the process wrote
+ * meanwhile.  A driver for such devices sets @ctx->devmem_only to write.
  *
  * The process may change its memory as soon as this returns, see
  * drm_gpusvm_range_pages_valid().
@@ -653,7 +720,8 @@ EXPORT_SYMBOL_GPL(drm_gpusvm_range_pages_valid);
  *   swap.
  * * -EPERM: the memory is not writable, and @ctx->read_only is not set.
  * * -EIO: the memory is not RAM: a device's registers or the like.
- * * -EBUSY: the process kept changing its memory for a second.
+ * * -EBUSY: the process kept changing its memory for a second, or what was
+ *   waited for took that long and then it had changed; see the races section.
  * * -EINTR: the calling process is being killed.
  * * -ENOMEM: no memory.
  */

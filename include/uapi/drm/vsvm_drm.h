@@ -26,8 +26,8 @@ extern "C" {
  * - Fields marked [out] are ignored on input.
  *
  * Errors common to all: -EINVAL for an argument outside its documented values,
- * -ENODEV once the device is gone, -EFAULT for a bad pointer, -ENOMEM.  A fatal
- * signal ends prefetch and residency with -EINTR.
+ * -ENODEV once the device is gone, -EFAULT for a bad pointer, -ENOMEM.  A signal
+ * may end prefetch and residency with -EINTR; they can be called again.
  *
  * Errors of operations that the device executes are not those of an ioctl: see
  * &struct drm_vsvm_job_status.
@@ -166,17 +166,19 @@ enum drm_vsvm_place {
  * To the device: moves anonymous memory, page by page where a page is not there
  * yet.  The range is handled in steps that end at the borders of mappings and
  * at multiples of &drm_vsvm_query.chunk_size; each step makes one allocation.
- * When device memory is full, the oldest allocations are moved to system
- * memory, whoever owns them.  Pages that were never touched become pages of
- * zeroes on the device.
+ * When device memory is full, allocations are moved to system memory, whoever
+ * owns them: the oldest first, but those that a device accessed lately after
+ * the others.  Pages that were never touched become pages of zeroes on the
+ * device.
  *
  * To system memory: brings back what is in the memory of this device or of a
  * peer, and leaves everything else as it is.  Waits for a timeslice, like the
  * CPU does.
  *
  * Without %DRM_VSVM_PREFETCH_PARTIAL the ioctl stops with an error at the first
- * step that cannot be completed.  Steps before it stay done, and the three
- * counts are valid on every error but -EFAULT of the structure itself.
+ * step that cannot be completed.  With it, too, an error other than those that
+ * it is said to turn off ends the call.  Steps before it stay done, and the three
+ * counts are valid on every error but -ENODEV and -EFAULT of the structure itself.
  *
  * Errors:
  *
@@ -188,12 +190,18 @@ enum drm_vsvm_place {
  *
  * -EFAULT: nothing is mapped at an address in the range.  -EOPNOTSUPP: a
  * mapping is not of anonymous memory.  With %DRM_VSVM_PREFETCH_PARTIAL, the one
- * is skipped and the pages of the other count as left.
+ * is skipped and the pages of the other count as left.  -EFAULT also if the
+ * device cannot reach a page to copy it, for lack of bounce buffers.
  *
  * -EBUSY: pages cannot be moved now, for instance since they are pinned, or are
- * in the memory of a peer.  Never with %DRM_VSVM_PREFETCH_PARTIAL.
+ * in the memory of a peer.  With %DRM_VSVM_PREFETCH_PARTIAL they count as left.
+ * For a prefetch to system memory, with or without that flag, also if what is
+ * mapped in the range changes all the time.
  *
  * -ENOSPC: no device memory, although others were asked to give theirs back.
+ * Also with %DRM_VSVM_PREFETCH_PARTIAL, which is about pages, not about room,
+ * and also for a step that would fit, if others take what it made free: it can
+ * be tried again.
  */
 struct drm_vsvm_prefetch {
 	/** @vm_id: Handle of the VM. */
@@ -524,7 +532,7 @@ struct drm_vsvm_exec {
  * struct drm_vsvm_job_status - how a job went
  *
  * Does not wait; see the syncobj ioctls for that.  The VM remembers the last 64
- * jobs that failed.
+ * jobs that failed; one that failed before these is told as successful.
  *
  * Errors: -EINVAL if @job was never queued or a pad is not zero; -ENOENT if
  * there is no such VM; -EPERM if the VM belongs to another process; -EBUSY if
@@ -544,8 +552,10 @@ struct drm_vsvm_job_status {
 	 * @error: [out] Zero if the job was successful, else a positive errno:
 	 * EFAULT if nothing that a device may access is mapped at @address, or
 	 * the process has exited; EACCES if what is there must not be written,
-	 * or read; ENOMEM or ENOSPC; EBUSY if the memory kept changing; ENODEV
-	 * if the device went away; ECANCELED if the VM was destroyed.
+	 * or read; ENOMEM or ENOSPC; EBUSY if the memory kept changing; ERANGE
+	 * if the memory is beyond what the device can address; ENODEV if the
+	 * device went away; ECANCELED if the VM was destroyed.  The last two
+	 * are mostly found in fences, since the ioctl itself fails then.
 	 *
 	 * Where devices need bounce buffers, they write to their own memory
 	 * only: then EACCES and ENOSPC also mean that what is at @address

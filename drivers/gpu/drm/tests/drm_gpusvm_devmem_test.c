@@ -7,6 +7,7 @@
 #include "drm_pagemap_mock.h"
 
 #include <linux/atomic.h>
+#include <linux/completion.h>
 #include <linux/delay.h>
 #include <linux/dma-mapping.h>
 #include <linux/huge_mm.h>
@@ -14,6 +15,7 @@
 #include <linux/log2.h>
 #include <linux/mm.h>
 #include <linux/mman.h>
+#include <linux/mmu_notifier.h>
 #include <linux/prandom.h>
 #include <linux/sched/mm.h>
 
@@ -22,6 +24,8 @@
 
 /* Cases run one after the other; test->priv belongs to the software device. */
 static struct gpusvm_mock *devmem_vm;
+/* A second one of the same process, in the cases that make it. */
+static struct gpusvm_mock *devmem_vm2;
 
 static unsigned long pages(unsigned long npages)
 {
@@ -45,6 +49,7 @@ static int gpusvm_devmem_init(struct kunit *test)
 	int err;
 
 	devmem_vm = NULL;
+	devmem_vm2 = NULL;
 	err = pagemap_mock_init(test);
 	if (err)
 		return err;
@@ -59,8 +64,11 @@ static int gpusvm_devmem_init(struct kunit *test)
 
 static void gpusvm_devmem_exit(struct kunit *test)
 {
+	if (devmem_vm2 && devmem_vm2->gpusvm.mm)
+		gpusvm_mock_exit(devmem_vm2);
 	if (devmem_vm && devmem_vm->gpusvm.mm)
 		gpusvm_mock_exit(devmem_vm);
+	devmem_vm2 = NULL;
 	devmem_vm = NULL;
 	pagemap_mock_exit(test);
 }
@@ -374,6 +382,9 @@ static void gpusvm_test_devmem_only(struct kunit *test)
 
 	KUNIT_EXPECT_EQ(test, gpusvm_mock_get_ctx(range, &ctx), 0);
 	gpusvm_mock_expect_mapped(range, false);
+	devmem_vm->invalidations = 0;
+	KUNIT_EXPECT_EQ(test, gpusvm_mock_get_ctx(range, &ctx), 0);
+	KUNIT_EXPECT_EQ(test, devmem_vm->invalidations, 0);
 	dev(test, 0)->fault_window = PAGE_SIZE;
 	KUNIT_ASSERT_EQ(test, vm_munmap(addr + pages(CHUNK - 1), PAGE_SIZE), 0);
 	gpusvm_mock_remove(range);
@@ -388,6 +399,8 @@ static void gpusvm_test_devmem_only(struct kunit *test)
 	gpusvm_mock_expect_unmapped(range);
 	KUNIT_EXPECT_EQ(test, gpusvm_mock_get(range, false), 0);
 	gpusvm_mock_expect_mapped(range, false);
+	KUNIT_EXPECT_EQ(test, gpusvm_mock_get_ctx(range, &ctx), -EFAULT);
+	gpusvm_mock_expect_unmapped(range);
 }
 
 /*
@@ -666,6 +679,74 @@ static void gpusvm_test_real_dma(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, gpusvm_mock_num_maps(devmem_vm), 0);
 }
 
+struct share_param {
+	const char *desc;
+	unsigned int dev;	/* of the second address space */
+	bool read_only[2];
+};
+
+static const struct share_param share_params[] = {
+	{ "two devices, both write", 1, { false, false } },
+	{ "two devices, first writes", 1, { false, true } },
+	{ "two devices, second writes", 1, { true, false } },
+	{ "two devices, both read", 1, { true, true } },
+	{ "one device, both write", 0, { false, false } },
+	{ "one device, first writes", 0, { false, true } },
+};
+
+KUNIT_ARRAY_PARAM_DESC(share, share_params, desc);
+
+/*
+ * Succeeds if two GPUs, or one twice, map the same memory at the same time, by
+ * the real DMA API, and either lets go of it before the other.
+ */
+static void gpusvm_test_share(struct kunit *test)
+{
+	const struct share_param *p = test->param_value;
+	unsigned long addr = setup(test, CHUNK);
+	struct drm_gpusvm_range *range[2];
+	struct pagemap_mock_dev *mdev = dev(test, p->dev);
+	unsigned int i, first;
+
+	KUNIT_ASSERT_EQ(test, pagemap_mock_write(addr, CHUNK, SEED), 0);
+	devmem_vm2 = gpusvm_mock_create(test, mdev->dev, mdev->drm);
+	devmem_vm2->devmem_owner = devmem_vm->devmem_owner;
+	gpusvm_mock_init(devmem_vm2, devmem_vm->gpusvm.mm_start,
+			 devmem_vm->gpusvm.mm_range >> PAGE_SHIFT);
+	devmem_vm->real_dma = true;
+	devmem_vm2->real_dma = true;
+	range[0] = gpusvm_mock_range(devmem_vm, addr);
+	range[1] = gpusvm_mock_range(devmem_vm2, addr);
+
+	for (first = 0; first < 3; first++) {
+		for (i = 0; i < 2; i++)
+			KUNIT_EXPECT_EQ(test, 0,
+					gpusvm_mock_get(range[i],
+							p->read_only[i]));
+		for (i = 0; i < 2; i++)
+			gpusvm_mock_expect_mapped(range[i], p->read_only[i]);
+		if (first == 2)
+			break;
+
+		gpusvm_mock_unmap(range[first]);
+		gpusvm_mock_expect_unmapped(range[first]);
+		gpusvm_mock_expect_mapped(range[!first], p->read_only[!first]);
+		KUNIT_EXPECT_EQ(test, pagemap_mock_read(addr, CHUNK, SEED), 0);
+		gpusvm_mock_unmap(range[!first]);
+		gpusvm_mock_expect_unmapped(range[!first]);
+		KUNIT_EXPECT_EQ(test, pagemap_mock_read(addr, CHUNK, SEED), 0);
+	}
+
+	/* And both at once. */
+	gpusvm_mock_discard(addr + pages(3), 1);
+	for (i = 0; i < 2; i++)
+		gpusvm_mock_expect_unmapped(range[i]);
+	KUNIT_EXPECT_EQ(test, gpusvm_mock_num_maps(devmem_vm), 0);
+	KUNIT_EXPECT_EQ(test, gpusvm_mock_num_maps(devmem_vm2), 0);
+	KUNIT_EXPECT_EQ(test, pagemap_mock_read(addr, 3, SEED), 0);
+	KUNIT_EXPECT_EQ(test, pagemap_mock_read_zero(addr + pages(3), 1), 0);
+}
+
 /*
  * Other threads and processes.
  */
@@ -773,6 +854,93 @@ static void gpusvm_test_storm_thread(struct kunit *test)
 		   atomic_long_read(&work.done));
 	KUNIT_EXPECT_EQ(test, gpusvm_mock_get(range, false), 0);
 	gpusvm_mock_expect_mapped(range, false);
+}
+
+/* Somebody else who watches the process, and takes some time. */
+struct slow {
+	struct mmu_notifier mn;
+	struct work work;
+	struct completion begun;
+	bool over, over_at_look;
+};
+
+static int slow_start(struct mmu_notifier *mn,
+		      const struct mmu_notifier_range *mmu_range)
+{
+	struct slow *slow = container_of(mn, struct slow, mn);
+
+	if (mmu_range->start != slow->work.addr)
+		return 0;
+
+	/* The helper was told, and the page tables are as they were. */
+	complete(&slow->begun);
+	msleep(500);
+
+	return 0;
+}
+
+static void slow_end(struct mmu_notifier *mn,
+		     const struct mmu_notifier_range *mmu_range)
+{
+	struct slow *slow = container_of(mn, struct slow, mn);
+
+	if (mmu_range->start == slow->work.addr)
+		WRITE_ONCE(slow->over, true);
+}
+
+static const struct mmu_notifier_ops slow_ops = {
+	.invalidate_range_start = slow_start,
+	.invalidate_range_end = slow_end,
+};
+
+static int slow_fn(void *arg)
+{
+	struct slow *slow = arg;
+
+	current->kunit_test = slow->work.test;
+	gpusvm_mock_discard(slow->work.addr, slow->work.npages);
+
+	return 0;
+}
+
+static void slow_look(struct gpusvm_mock *mock, void *arg)
+{
+	struct slow *slow = arg;
+
+	slow->over_at_look = READ_ONCE(slow->over);
+}
+
+/*
+ * Succeeds if pages are not looked at before an invalidation that is under way
+ * is over, and if the deadline does not count while that is waited for.
+ */
+static void gpusvm_test_under_way(struct kunit *test)
+{
+	unsigned long addr = setup(test, CHUNK);
+	struct drm_gpusvm_range *range = gpusvm_mock_range(devmem_vm, addr);
+	struct slow slow = {
+		.mn.ops = &slow_ops,
+		.work = { test, addr + pages(5), 1 },
+	};
+	struct pagemap_mock_thread *thread;
+
+	KUNIT_ASSERT_EQ(test, pagemap_mock_write(addr, CHUNK, SEED), 0);
+	init_completion(&slow.begun);
+	KUNIT_ASSERT_EQ(test, mmu_notifier_register(&slow.mn, current->mm), 0);
+	thread = pagemap_mock_thread(test, slow_fn, &slow);
+	KUNIT_EXPECT_TRUE(test, pagemap_mock_wait(test, &slow.begun));
+
+	devmem_vm->gpusvm.timeout_ms = 10;
+	devmem_vm->on_look = slow_look;
+	devmem_vm->on_look_arg = &slow;
+	KUNIT_EXPECT_EQ(test, gpusvm_mock_get(range, false), 0);
+	KUNIT_EXPECT_TRUE(test, slow.over_at_look);
+	KUNIT_EXPECT_EQ(test, devmem_vm->looks, 1);
+	gpusvm_mock_expect_mapped(range, false);
+
+	KUNIT_EXPECT_EQ(test, pagemap_mock_join(test, thread), 0);
+	mmu_notifier_unregister(&slow.mn, current->mm);
+	KUNIT_EXPECT_EQ(test, pagemap_mock_read_zero(addr + pages(5), 1), 0);
 }
 
 static int touch_fn(void *arg)
@@ -936,8 +1104,10 @@ static struct kunit_case gpusvm_devmem_cases[] = {
 	KUNIT_CASE_PARAM(gpusvm_test_thp, thp_gen_params),
 	KUNIT_CASE(gpusvm_test_thp_hole),
 	KUNIT_CASE_PARAM(gpusvm_test_real_dma, read_only_gen_params),
+	KUNIT_CASE_PARAM(gpusvm_test_share, share_gen_params),
 	KUNIT_CASE(gpusvm_test_mm_gone),
 	KUNIT_CASE(gpusvm_test_storm_thread),
+	KUNIT_CASE(gpusvm_test_under_way),
 	KUNIT_CASE(gpusvm_test_threads),
 	KUNIT_CASE(gpusvm_test_driver),
 	KUNIT_CASE(gpusvm_test_unplug),

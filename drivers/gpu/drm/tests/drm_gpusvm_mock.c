@@ -60,8 +60,8 @@ static dma_addr_t gpusvm_mock_bus_map(struct gpusvm_mock *mock,
 	if (++mock->map_calls == mock->fail_map)
 		return DMA_MAPPING_ERROR;
 	if (mock->real_dma)
-		return dma_map_page(mock->dev, map->page, 0, map->size,
-				    map->dir);
+		return drm_gpusvm_dma_map_now(&mock->gpusvm, map->page,
+					      map->size, map->dir);
 
 	map->addr = ALIGN(mock->next_addr, map->size);
 	mock->next_addr = map->addr + map->size;
@@ -129,7 +129,7 @@ static void gpusvm_mock_dma_unmap(struct drm_gpusvm *gpusvm, dma_addr_t addr,
 	else if (map->size != size || map->dir != dir)
 		gpusvm_mock_wrong(mock, "unmapped not as mapped");
 	else if (mock->real_dma)
-		dma_unmap_page(mock->dev, addr, size, dir);
+		drm_gpusvm_dma_unmap_now(gpusvm, addr, size, dir);
 	kfree(map);
 }
 

@@ -71,7 +71,7 @@ struct gpusvm_mock_map {
  * @next_addr: Bus address of the next one.
  * @map_calls: How often a DMA mapping was asked for.
  * @fail_map: Number of the call that fails, counted from 1; 0: none.
- * @real_dma: Mappings are made by the DMA API, too.
+ * @real_dma: Mappings are made by the helper, with the DMA API.
  * @fail_step: A step that fails, or -1.
  * @on_look: Called each time that the helper has looked at the pages.
  * @on_look_arg: Its argument.

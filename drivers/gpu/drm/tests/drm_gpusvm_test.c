@@ -762,6 +762,14 @@ static void gpusvm_test_range_migrate(struct kunit *test)
 	KUNIT_EXPECT_FALSE(test, range->flags.migrate_devmem);
 	range = gpusvm_mock_range(mock, at(test, 16));
 	KUNIT_EXPECT_TRUE(test, range->flags.migrate_devmem);
+
+	KUNIT_ASSERT_EQ(test, at(test, 64),
+			vm_mmap(NULL, at(test, 64), pages(64), RW,
+				MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED, 0));
+	range = gpusvm_mock_range(mock, at(test, 64));
+	KUNIT_EXPECT_FALSE(test, range->flags.migrate_devmem);
+	KUNIT_EXPECT_EQ(test, gpusvm_mock_get(range, false), 0);
+	gpusvm_mock_expect_mapped(range, false);
 }
 
 /* Succeeds if ranges are found by any overlap, and visited in order. */
@@ -1024,6 +1032,8 @@ static void gpusvm_test_get(struct kunit *test)
 	const struct get_param *p = test->param_value;
 	struct gpusvm_mock *mock = setup(test, 0, 64);
 	struct drm_gpusvm_range *range = gpusvm_mock_range(mock, at(test, 16));
+	struct mmu_interval_notifier *mni = &range->notifier->notifier;
+	struct page *page;
 	unsigned int calls;
 
 	if (p->touch)
@@ -1033,7 +1043,13 @@ static void gpusvm_test_get(struct kunit *test)
 	calls = mock->map_calls;
 	KUNIT_EXPECT_GE(test, calls, 1);
 	KUNIT_EXPECT_EQ(test, gpusvm_mock_find_map(mock, 0).addr, 0);
-	KUNIT_EXPECT_NE(test, gpusvm_mock_find_map(mock, 0).size, 0);
+	KUNIT_ASSERT_NE(test, gpusvm_mock_find_map(mock, 0).size, 0);
+	/* Memory that the device writes is not to be dropped as clean. */
+	page = gpusvm_mock_find_map(mock, 0).page;
+	KUNIT_EXPECT_EQ(test, folio_test_dirty(page_folio(page)),
+			!p->read_only);
+	KUNIT_EXPECT_FALSE(test, mmu_interval_read_retry(mni,
+							 range->notifier_seq));
 
 	KUNIT_EXPECT_EQ(test, gpusvm_mock_get(range, p->read_only), 0);
 	KUNIT_EXPECT_EQ(test, mock->map_calls, calls);
@@ -1044,6 +1060,10 @@ static void gpusvm_test_get(struct kunit *test)
 	gpusvm_mock_unmap(range);
 	KUNIT_EXPECT_EQ(test, gpusvm_mock_get(range, p->read_only), 0);
 	gpusvm_mock_expect_mapped(range, p->read_only);
+
+	gpusvm_mock_discard(at(test, 16), 1);
+	KUNIT_EXPECT_TRUE(test, mmu_interval_read_retry(mni,
+							range->notifier_seq));
 }
 
 /* Succeeds if the GPU lets go of a mapping for reading before it can write. */
@@ -1058,8 +1078,12 @@ static void gpusvm_test_get_upgrade(struct kunit *test)
 		KUNIT_EXPECT_EQ(test, gpusvm_mock_get(range, true), 0);
 		gpusvm_mock_expect_mapped(range, true);
 		mock->invalidations = 0;
+		mock->looks = 0;
 		KUNIT_EXPECT_EQ(test, gpusvm_mock_get(range, false), 0);
 		KUNIT_EXPECT_GE(test, mock->invalidations, 1);
+		/* Not a change of the process's, which is another look. */
+		if (lazy)
+			KUNIT_EXPECT_EQ(test, mock->looks, 1);
 		gpusvm_mock_expect_mapped(range, false);
 		/* What can be written can be read. */
 		mock->invalidations = 0;
@@ -1094,6 +1118,27 @@ static void gpusvm_test_invalidate(struct kunit *test)
 		KUNIT_EXPECT_FALSE(test, gpusvm_mock_valid(a));
 		KUNIT_EXPECT_FALSE(test, gpusvm_mock_valid(b));
 	}
+}
+
+/*
+ * Succeeds if an invalidation that must not sleep is refused, and changes
+ * nothing, since it is not going to happen.
+ */
+static void gpusvm_test_nonblocking(struct kunit *test)
+{
+	struct gpusvm_mock *mock = setup(test, 0, 64);
+	struct drm_gpusvm_range *range = gpusvm_mock_range(mock, at(test, 16));
+	struct mmu_interval_notifier *mni = &range->notifier->notifier;
+	struct mmu_notifier_range mmu_range;
+
+	mmu_notifier_range_init(&mmu_range, MMU_NOTIFY_CLEAR, 0, current->mm,
+				at(test, 16), at(test, 17));
+	KUNIT_EXPECT_EQ(test, gpusvm_mock_get(range, false), 0);
+	mock->invalidations = 0;
+	KUNIT_EXPECT_FALSE(test, mni->ops->invalidate(mni, &mmu_range,
+						      mni->invalidate_seq));
+	KUNIT_EXPECT_EQ(test, mock->invalidations, 0);
+	gpusvm_mock_expect_mapped(range, false);
 }
 
 /* Succeeds if each mapping may fail, and leaves those before it undone. */
@@ -1199,6 +1244,97 @@ static void gpusvm_test_storm_elsewhere(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, gpusvm_mock_get(range, false), 0);
 	KUNIT_EXPECT_EQ(test, mock->looks, 1);
 	gpusvm_mock_expect_mapped(range, false);
+}
+
+/* Changes memory of the range after the first look. */
+static void discard_once(struct gpusvm_mock *mock, void *arg)
+{
+	if (mock->looks > 1)
+		return;
+	gpusvm_mock_discard(mock->gpusvm.mm_start + pages(20), 1);
+	KUNIT_EXPECT_FALSE(mock->test, gpusvm_mock_valid(arg));
+}
+
+struct changed_param {
+	const char *desc;
+	bool lazy, deaf, mapped;
+};
+
+static const struct changed_param changed_params[] = {
+	{ "new", false, false, false },
+	{ "mapped to read", false, false, true },
+	{ "mapped to read, driver does not unmap", true, false, true },
+	{ "new, driver does nothing", false, true, false },
+	{ "mapped to read, driver does nothing", false, true, true },
+};
+
+KUNIT_ARRAY_PARAM_DESC(changed, changed_params, desc);
+
+/*
+ * Succeeds if pages that change between the look at them and their mapping are
+ * not mapped but looked at once more, whatever the driver does about it.
+ */
+static void gpusvm_test_changed(struct kunit *test)
+{
+	const struct changed_param *p = test->param_value;
+	struct gpusvm_mock *mock = setup(test, 0, 64);
+	struct drm_gpusvm_range *range = gpusvm_mock_range(mock, at(test, 16));
+
+	KUNIT_ASSERT_EQ(test, gpusvm_mock_touch(at(test, 16), 16), 0);
+	if (p->mapped)
+		KUNIT_ASSERT_EQ(test, gpusvm_mock_get(range, true), 0);
+	mock->lazy = p->lazy;
+	mock->deaf = p->deaf;
+	mock->looks = 0;
+	mock->on_look = discard_once;
+	mock->on_look_arg = range;
+	mock->gpusvm.timeout_ms = 100 * 1000;
+	KUNIT_EXPECT_EQ(test, gpusvm_mock_get(range, false), 0);
+	KUNIT_EXPECT_EQ(test, mock->looks, 2);
+	gpusvm_mock_expect_mapped(range, false);
+
+	/* And between the mapping and the driver's use of it. */
+	gpusvm_mock_discard(at(test, 16), 1);
+	KUNIT_EXPECT_FALSE(test, gpusvm_mock_valid(range));
+	mock->lazy = false;
+	mock->deaf = false;
+}
+
+/* The same from another thread, as if the driver's lock was held shared. */
+static void get_nested(struct gpusvm_mock *mock, void *arg)
+{
+	const struct drm_gpusvm_ctx ctx = { .read_only = mock->stay };
+
+	mock->on_look = NULL;
+	KUNIT_EXPECT_EQ(mock->test, 0,
+			drm_gpusvm_range_get_pages(&mock->gpusvm, arg, &ctx));
+	gpusvm_mock_expect_mapped(arg, mock->stay);
+	mock->map_calls = 0;
+	mock->invalidations = 0;
+}
+
+/* Succeeds if of two that map a range at once, the second uses what is there. */
+static void gpusvm_test_get_twice(struct kunit *test)
+{
+	struct gpusvm_mock *mock = setup(test, 0, 64);
+	struct drm_gpusvm_range *range = gpusvm_mock_range(mock, at(test, 16));
+	bool other;
+
+	KUNIT_ASSERT_EQ(test, gpusvm_mock_touch(at(test, 16), 16), 0);
+	for (other = false; ; other = true) {
+		/* The other one only reads: it has to be mapped again. */
+		mock->stay = other;
+		mock->on_look = get_nested;
+		mock->on_look_arg = range;
+		KUNIT_EXPECT_EQ(test, gpusvm_mock_get(range, false), 0);
+		gpusvm_mock_expect_mapped(range, false);
+		KUNIT_EXPECT_EQ(test, mock->map_calls != 0, other);
+		KUNIT_EXPECT_EQ(test, mock->invalidations != 0, other);
+		gpusvm_mock_unmap(range);
+		KUNIT_EXPECT_EQ(test, gpusvm_mock_num_maps(mock), 0);
+		if (other)
+			break;
+	}
 }
 
 static void kill_me(struct gpusvm_mock *mock, void *arg)
@@ -1315,6 +1451,9 @@ static void gpusvm_test_devmem_only(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, gpusvm_mock_get_ctx(range, &ctx), -EFAULT);
 	gpusvm_mock_expect_unmapped(range);
 	KUNIT_EXPECT_EQ(test, gpusvm_mock_get(range, false), 0);
+	/* Nor is it accepted because it is mapped already. */
+	KUNIT_EXPECT_EQ(test, gpusvm_mock_get_ctx(range, &ctx), -EFAULT);
+	gpusvm_mock_expect_unmapped(range);
 }
 
 static const u32 seed_params[] = { 1, 2, 3, 4 };
@@ -1375,11 +1514,14 @@ static struct kunit_case gpusvm_pages_cases[] = {
 	KUNIT_CASE_PARAM(gpusvm_test_get, get_gen_params),
 	KUNIT_CASE(gpusvm_test_get_upgrade),
 	KUNIT_CASE(gpusvm_test_invalidate),
+	KUNIT_CASE(gpusvm_test_nonblocking),
 	KUNIT_CASE(gpusvm_test_map_fails),
 	KUNIT_CASE_PARAM(gpusvm_test_get_no_memory, get_step_gen_params),
 	KUNIT_CASE(gpusvm_test_storm),
 	KUNIT_CASE(gpusvm_test_storm_ends),
 	KUNIT_CASE(gpusvm_test_storm_elsewhere),
+	KUNIT_CASE_PARAM(gpusvm_test_changed, changed_gen_params),
+	KUNIT_CASE(gpusvm_test_get_twice),
 	KUNIT_CASE(gpusvm_test_killed),
 	KUNIT_CASE(gpusvm_test_get_munmap),
 	KUNIT_CASE_PARAM(gpusvm_test_vm_flags, vm_flags_gen_params),

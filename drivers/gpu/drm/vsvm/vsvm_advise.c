@@ -84,11 +84,11 @@ static int vsvm_vm_advise(struct vsvm_vm *vm,
 	u64 end;
 	int ret;
 
-	if (args->place > DRM_VSVM_PLACE_DEVICE ||
-	    args->timeslice_ms > VSVM_MAX_TIMESLICE_MS ||
-	    !PAGE_ALIGNED(args->fault_window) ||
-	    args->fault_window > vsvm_mem_chunk(vm->vdev))
+	if (args->place > DRM_VSVM_PLACE_DEVICE)
 		return -EINVAL;
+	ret = vsvm_vm_check_limits(vm, args->timeslice_ms, args->fault_window);
+	if (ret)
+		return ret;
 	ret = vsvm_vm_range_end(vm, args->start, args->size, &end);
 	if (ret)
 		return ret;

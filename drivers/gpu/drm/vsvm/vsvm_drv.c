@@ -17,6 +17,7 @@
 #include <linux/mm.h>
 #include <linux/module.h>
 #include <linux/platform_device.h>
+#include <linux/rcupdate.h>
 #include <linux/slab.h>
 
 #include <drm/drm_debugfs.h>
@@ -84,15 +85,6 @@ bool vsvm_peers_reachable(void)
 void vsvm_queue_work(struct work_struct *work)
 {
 	queue_work(vsvm_wq, work);
-}
-
-/**
- * vsvm_client_get() - Take a reference to a client
- * @client: The client.
- */
-void vsvm_client_get(struct vsvm_client *client)
-{
-	kref_get(&client->ref);
 }
 
 static void vsvm_client_release(struct kref *ref)
@@ -350,6 +342,12 @@ static void __exit vsvm_exit(void)
 	vsvm_remove_devices();
 	platform_driver_unregister(&vsvm_platform_driver);
 	destroy_workqueue(vsvm_wq);
+
+	/*
+	 * The last fence has let go of the module, but whoever released it may
+	 * have been preempted before the return from the function that did so.
+	 */
+	synchronize_rcu_tasks();
 }
 
 module_init(vsvm_init);

@@ -101,6 +101,8 @@ struct drm_vsvm_op;
  * @free: Number of free pages.  Protected by @lock.
  * @lru: Each struct vsvm_bo that can be evicted, the oldest first.  Protected
  *       by @lock.
+ * @accessed: A bit for each page that a device accessed since @lru was looked
+ *            at last.
  */
 struct vsvm_pool {
 	unsigned long size;
@@ -110,6 +112,7 @@ struct vsvm_pool {
 	struct drm_mm mm;
 	unsigned long free;
 	struct list_head lru;
+	unsigned long *accessed;
 };
 
 /**
@@ -377,7 +380,6 @@ int vsvm_advise_ioctl(struct drm_device *drm, void *data,
 void *vsvm_owner(void);
 bool vsvm_peers_reachable(void);
 void vsvm_queue_work(struct work_struct *work);
-void vsvm_client_get(struct vsvm_client *client);
 void vsvm_client_put(struct vsvm_client *client);
 
 /* vsvm_engine.c */
@@ -431,6 +433,7 @@ void vsvm_pt_fini(struct vsvm_vm *vm);
 struct vsvm_vm *vsvm_vm_get(struct drm_file *file, u32 id);
 void vsvm_vm_put(struct vsvm_vm *vm);
 int vsvm_vm_range_end(struct vsvm_vm *vm, u64 start, u64 size, u64 *end);
+int vsvm_vm_check_limits(struct vsvm_vm *vm, u32 timeslice_ms, u64 fault_window);
 void vsvm_vm_add_garbage(struct vsvm_vm *vm, struct vsvm_range *range);
 void vsvm_vm_remove_range(struct vsvm_vm *vm, struct vsvm_range *range);
 void vsvm_vm_collect_locked(struct vsvm_vm *vm);

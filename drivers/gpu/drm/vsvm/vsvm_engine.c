@@ -59,14 +59,19 @@ static void vsvm_access_fill(struct vsvm_access *access, void *mem, size_t size)
 		WRITE_ONCE(*word++, access->value);
 }
 
-/* What is a word in memory is read as one, wherever it ends up. */
+/* What is a word in memory is accessed as one, whatever it is in the buffer. */
+static size_t vsvm_access_step(const void *mem, size_t size)
+{
+	return IS_ALIGNED((unsigned long)mem, VSVM_WORD) && size >= VSVM_WORD ?
+	       VSVM_WORD : 1;
+}
+
 static void vsvm_access_read(struct vsvm_access *access, void *mem, size_t size)
 {
 	size_t n;
 
 	for (; size; size -= n) {
-		n = IS_ALIGNED((unsigned long)mem, VSVM_WORD) &&
-		    size >= VSVM_WORD ? VSVM_WORD : 1;
+		n = vsvm_access_step(mem, size);
 		if (n == VSVM_WORD)
 			put_unaligned(READ_ONCE(*(u64 *)mem),
 				      (u64 *)access->buffer);
@@ -82,8 +87,7 @@ static void vsvm_access_write(struct vsvm_access *access, void *mem, size_t size
 	size_t n;
 
 	for (; size; size -= n) {
-		n = IS_ALIGNED((unsigned long)mem, VSVM_WORD) &&
-		    size >= VSVM_WORD ? VSVM_WORD : 1;
+		n = vsvm_access_step(mem, size);
 		if (n == VSVM_WORD)
 			WRITE_ONCE(*(u64 *)mem,
 				   get_unaligned((u64 *)access->buffer));
@@ -256,25 +260,12 @@ static int vsvm_op_copy(struct vsvm_engine *engine, const struct drm_vsvm_op *op
 	return 0;
 }
 
-static int vsvm_op_add(struct vsvm_engine *engine, const struct drm_vsvm_op *op)
+static int vsvm_op_atomic(struct vsvm_engine *engine,
+			  const struct drm_vsvm_op *op)
 {
 	struct vsvm_access access = {
-		.fn = vsvm_access_add,
-		.write = true,
-		.value = op->value,
-	};
-	int ret;
-
-	ret = vsvm_engine_access(engine, op->dst, VSVM_WORD, &access);
-	if (ret)
-		return ret;
-	return vsvm_engine_result(engine, op->result, &access.result, VSVM_WORD);
-}
-
-static int vsvm_op_cas(struct vsvm_engine *engine, const struct drm_vsvm_op *op)
-{
-	struct vsvm_access access = {
-		.fn = vsvm_access_cas,
+		.fn = op->op == DRM_VSVM_OP_CAS ?
+		      vsvm_access_cas : vsvm_access_add,
 		.write = true,
 		.value = op->value,
 		.compare = op->compare,
@@ -413,13 +404,13 @@ static const struct vsvm_op_desc vsvm_ops[] = {
 		.align = 1,
 	},
 	[DRM_VSVM_OP_ADD] = {
-		.run = vsvm_op_add,
+		.run = vsvm_op_atomic,
 		.has = VSVM_HAS_DST | VSVM_HAS_VALUE | VSVM_HAS_RESULT,
 		.align = VSVM_WORD,
 		.result = VSVM_WORD,
 	},
 	[DRM_VSVM_OP_CAS] = {
-		.run = vsvm_op_cas,
+		.run = vsvm_op_atomic,
 		.has = VSVM_HAS_DST | VSVM_HAS_VALUE | VSVM_HAS_COMPARE |
 		       VSVM_HAS_RESULT,
 		.align = VSVM_WORD,

@@ -13,6 +13,7 @@
 #include <linux/dma-fence.h>
 #include <linux/dma-fence-chain.h>
 #include <linux/mm.h>
+#include <linux/module.h>
 #include <linux/slab.h>
 #include <linux/uaccess.h>
 
@@ -25,7 +26,8 @@
 
 /**
  * struct vsvm_fence - what is signalled when a job ends
- * @base: The fence.  Outlives the job and the VM.
+ * @base: The fence.  Outlives the job, the VM and the device, in a sync_file
+ *        for instance.  Since it needs vsvm_fence_ops, it holds the module.
  * @lock: Its lock.
  */
 struct vsvm_fence {
@@ -102,9 +104,17 @@ static const char *vsvm_fence_timeline_name(struct dma_fence *fence)
 	return "vm";
 }
 
+/* See vsvm_exit() for the end of this function. */
+static void vsvm_fence_release(struct dma_fence *fence)
+{
+	dma_fence_free(fence);
+	module_put(THIS_MODULE);
+}
+
 static const struct dma_fence_ops vsvm_fence_ops = {
 	.get_driver_name = vsvm_fence_driver_name,
 	.get_timeline_name = vsvm_fence_timeline_name,
+	.release = vsvm_fence_release,
 };
 
 /*
@@ -395,6 +405,8 @@ static int vsvm_queue_add(struct vsvm_queue *queue, struct vsvm_job *job)
 	if (queue->num_jobs == VSVM_MAX_JOBS)
 		return -EBUSY;
 
+	/* The open file holds one already. */
+	__module_get(THIS_MODULE);
 	job->status.job = ++queue->last;
 	dma_fence_init(&fence->base, &vsvm_fence_ops, &fence->lock,
 		       job->vm->context, job->status.job);

@@ -18,6 +18,7 @@
  * only, and system memory is mapped for reading.
  */
 
+#include <linux/memcontrol.h>
 #include <linux/mm.h>
 #include <linux/sched/mm.h>
 
@@ -311,6 +312,7 @@ static int vsvm_fault_try(struct vsvm_fault *fault)
  */
 int vsvm_fault_handle(struct vsvm_fault *fault)
 {
+	struct mem_cgroup *memcg, *worker_memcg;
 	struct vsvm_vm *vm = fault->vm;
 	int ret;
 
@@ -318,6 +320,10 @@ int vsvm_fault_handle(struct vsvm_fault *fault)
 		fault->deadline = jiffies + VSVM_FAULT_TIMEOUT;
 	if (!mmget_not_zero(vm->mm))
 		return -EFAULT;
+
+	/* Page tables, here and of CPUs, are paid for by the process. */
+	memcg = get_mem_cgroup_from_mm(vm->mm);
+	worker_memcg = set_active_memcg(memcg);
 
 	mutex_lock(&vm->svm_lock);
 	do {
@@ -329,6 +335,9 @@ int vsvm_fault_handle(struct vsvm_fault *fault)
 		fault->tries++;
 	} while (ret == -EAGAIN);
 	mutex_unlock(&vm->svm_lock);
+
+	set_active_memcg(worker_memcg);
+	mem_cgroup_put(memcg);
 
 	/* May be the last: tears down the address space, so without the lock. */
 	mmput(vm->mm);

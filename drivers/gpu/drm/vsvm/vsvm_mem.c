@@ -6,6 +6,7 @@
  * block offsets of the allocator, in pages, are indices into both.
  */
 
+#include <linux/bitmap.h>
 #include <linux/dma-direct.h>
 #include <linux/dma-mapping.h>
 #include <linux/io.h>
@@ -48,7 +49,7 @@
  * The interconnect: the memory of each device.  An address that is mapped keeps
  * its page in use, hence the memory in place.
  */
-static void *vsvm_interconnect[VSVM_MAX_DEVICES];
+static struct vsvm_pool *vsvm_interconnect[VSVM_MAX_DEVICES];
 
 /**
  * struct vsvm_block - a run of pages of an allocation
@@ -70,6 +71,22 @@ static unsigned long vsvm_first_pfn(const struct vsvm_device *vdev)
 	return vdev->dpagemap.region->start_pfn;
 }
 
+/* Whether a device accessed @bo since this was asked last. */
+static bool vsvm_bo_was_accessed(struct vsvm_pool *pool, struct vsvm_bo *bo)
+{
+	struct vsvm_block *block;
+	bool accessed = false;
+	u64 i;
+
+	lockdep_assert_held(&pool->lock);
+
+	list_for_each_entry(block, &bo->blocks, link)
+		for (i = 0; i < block->node.size; i++)
+			accessed |= test_and_clear_bit(block->node.start + i,
+						       pool->accessed);
+	return accessed;
+}
+
 /* Give the memory back.  Harmless if that was done before. */
 static void vsvm_bo_free_blocks(struct vsvm_device *vdev, struct vsvm_bo *bo)
 {
@@ -78,6 +95,8 @@ static void vsvm_bo_free_blocks(struct vsvm_device *vdev, struct vsvm_bo *bo)
 
 	lockdep_assert_held(&pool->lock);
 
+	/* The next owner starts without. */
+	vsvm_bo_was_accessed(pool, bo);
 	list_for_each_entry_safe(block, next, &bo->blocks, link) {
 		pool->free += block->node.size;
 		drm_mm_remove_node(&block->node);
@@ -171,7 +190,7 @@ static struct vsvm_bo *vsvm_bo_create(struct vsvm_device *vdev,
 	bo->devmem.dpagemap = &vdev->dpagemap;
 	bo->client = client;
 	if (client)
-		vsvm_client_get(client);
+		kref_get(&client->ref);
 	return bo;
 }
 
@@ -270,6 +289,26 @@ static const struct drm_pagemap_devmem_ops vsvm_devmem_ops = {
  */
 
 /*
+ * A mapping that is used again and again causes no fault, so the order is not
+ * right until somebody asks: what was accessed becomes the youngest, up to the
+ * first allocation that was not.
+ */
+static void vsvm_lru_age(struct vsvm_pool *pool)
+{
+	struct vsvm_bo *bo, *next;
+	LIST_HEAD(accessed);
+
+	lockdep_assert_held(&pool->lock);
+
+	list_for_each_entry_safe(bo, next, &pool->lru, lru_link) {
+		if (!vsvm_bo_was_accessed(pool, bo))
+			break;
+		list_move_tail(&bo->lru_link, &accessed);
+	}
+	list_splice_tail(&accessed, &pool->lru);
+}
+
+/*
  * Take the oldest allocation off the LRU, with a reference, so that nobody else
  * evicts it as well.  One whose last reference is gone is passed over: its
  * release waits for the lock.
@@ -280,6 +319,7 @@ static struct vsvm_bo *vsvm_lru_pop(struct vsvm_pool *pool)
 
 	lockdep_assert_held(&pool->lock);
 
+	vsvm_lru_age(pool);
 	list_for_each_entry(bo, &pool->lru, lru_link) {
 		if (kref_get_unless_zero(&bo->ref)) {
 			list_del_init(&bo->lru_link);
@@ -565,14 +605,17 @@ void *vsvm_mem_access(struct vsvm_device *vdev,
 		      unsigned long offset, size_t size)
 {
 	struct device *dev = vdev->drm.dev;
+	struct vsvm_pool *pool;
 	unsigned int peer;
-	void *memory;
+	u64 start;
 
 	if (device_addr->proto == VSVM_INTERCONNECT_VRAM) {
 		peer = vsvm_interconnect_device(device_addr);
-		memory = READ_ONCE(vsvm_interconnect[peer]);
-		return memory + (device_addr->addr & VSVM_INTERCONNECT_OFFSET) +
-		       offset;
+		pool = READ_ONCE(vsvm_interconnect[peer]);
+		start = device_addr->addr & VSVM_INTERCONNECT_OFFSET;
+		if (!test_bit(start >> PAGE_SHIFT, pool->accessed))
+			set_bit(start >> PAGE_SHIFT, pool->accessed);
+		return pool->memory + start + offset;
 	}
 
 	/* What is mapped may be a copy, for reading: bring it up to date. */
@@ -685,6 +728,9 @@ int vsvm_mem_init(struct vsvm_device *vdev, u64 size)
 	pool->size = size >> PAGE_SHIFT;
 	pool->free = pool->size;
 	INIT_LIST_HEAD(&pool->lru);
+	pool->accessed = devm_bitmap_zalloc(dev, pool->size, GFP_KERNEL);
+	if (!pool->accessed)
+		return -ENOMEM;
 	pool->memory = vmalloc(size);
 	if (!pool->memory)
 		return -ENOMEM;
@@ -693,7 +739,7 @@ int vsvm_mem_init(struct vsvm_device *vdev, u64 size)
 	kmemleak_no_scan(pool->memory);
 	memset(pool->memory, VSVM_POISON, size);
 	drm_mm_init(&pool->mm, 0, pool->size);
-	WRITE_ONCE(vsvm_interconnect[vdev->index], pool->memory);
+	WRITE_ONCE(vsvm_interconnect[vdev->index], pool);
 
 	/* Before the region, so that it is undone after the region is gone. */
 	ret = devm_add_action_or_reset(dev, vsvm_pool_fini, vdev);

@@ -344,11 +344,8 @@ static int vsvm_prefetch_check(struct vsvm_vm *vm,
 	case DRM_VSVM_PLACE_SYSTEM:
 		return args->timeslice_ms || args->fault_window ? -EINVAL : 0;
 	case DRM_VSVM_PLACE_DEVICE:
-		if (args->timeslice_ms > VSVM_MAX_TIMESLICE_MS ||
-		    !PAGE_ALIGNED(args->fault_window) ||
-		    args->fault_window > vsvm_mem_chunk(vm->vdev))
-			return -EINVAL;
-		return 0;
+		return vsvm_vm_check_limits(vm, args->timeslice_ms,
+					    args->fault_window);
 	default:
 		return -EINVAL;
 	}

@@ -65,7 +65,7 @@ static struct vsvm_leaf *vsvm_pt_leaf_create(void)
 	struct vsvm_leaf *leaf;
 	unsigned long i;
 
-	leaf = kmalloc(sizeof(*leaf), GFP_KERNEL);
+	leaf = kmalloc(sizeof(*leaf), GFP_KERNEL_ACCOUNT);
 	if (!leaf)
 		return NULL;
 
@@ -99,7 +99,7 @@ int vsvm_pt_prepare(struct vsvm_vm *vm, unsigned long start, unsigned long end)
 		if (!leaf)
 			return -ENOMEM;
 		ret = xa_err(xa_store(&vm->leaves, addr >> VSVM_LEAF_SHIFT,
-				      leaf, GFP_KERNEL));
+				      leaf, GFP_KERNEL_ACCOUNT));
 		if (ret) {
 			kfree(leaf);
 			return ret;

@@ -131,7 +131,7 @@ static struct drm_gpusvm_range *vsvm_range_alloc(struct drm_gpusvm *gpusvm)
 
 	lockdep_assert_held(&vm->svm_lock);
 
-	range = kzalloc(sizeof(*range), GFP_KERNEL);
+	range = kzalloc(sizeof(*range), GFP_KERNEL_ACCOUNT);
 	if (!range)
 		return NULL;
 
@@ -387,6 +387,23 @@ int vsvm_vm_range_end(struct vsvm_vm *vm, u64 start, u64 size, u64 *end)
 {
 	if (!size || !PAGE_ALIGNED(start | size) ||
 	    check_add_overflow(start, size, end) || *end > vm->mm->task_size)
+		return -EINVAL;
+	return 0;
+}
+
+/**
+ * vsvm_vm_check_limits() - Check how the CPU may take pages back
+ * @vm: The VM.
+ * @timeslice_ms: Timeslice that user space gave.
+ * @fault_window: Fault window that user space gave.
+ *
+ * Return: 0 or -EINVAL.
+ */
+int vsvm_vm_check_limits(struct vsvm_vm *vm, u32 timeslice_ms, u64 fault_window)
+{
+	if (timeslice_ms > VSVM_MAX_TIMESLICE_MS ||
+	    !PAGE_ALIGNED(fault_window) ||
+	    fault_window > vsvm_mem_chunk(vm->vdev))
 		return -EINVAL;
 	return 0;
 }

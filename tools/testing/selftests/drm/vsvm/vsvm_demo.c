@@ -102,12 +102,16 @@ static char bar_char(const struct drm_vsvm_page *page, size_t n)
 static int look(struct demo *d, struct drm_vsvm_page *pages, size_t n)
 {
 	uint8_t *pagemap = (uint8_t *)(pages + n);
+	long count;
 	size_t i;
 	int ret;
 
 	ret = vsvm_residency(&d->gpu, d->mem, d->size, pages);
-	if (ret != -ENODEV)
-		return ret ? ret : vsvm_count(&d->gpu, d->mem, d->size, 0) < 0;
+	if (ret != -ENODEV) {
+		count = ret ? ret : vsvm_count(&d->gpu, d->mem, d->size,
+					       DRM_VSVM_PLACE_NONE);
+		return count < 0 ? count : 0;
+	}
 	ret = vsvm_pagemap(d->mem, n, pagemap);
 	for (i = 0; i < n && !ret; i++)
 		pages[i].place = pagemap[i] == VSVM_PAGEMAP_PRESENT ?
@@ -124,7 +128,8 @@ static void show_bar(struct demo *d, char *bar)
 	memset(bar, '?', BAR_WIDTH);
 	bar[BAR_WIDTH] = '\0';
 	if (ret) {
-		fail(d, "driver and kernel differ on residency", ret);
+		fail(d, ret == -EILSEQ ? "driver and kernel differ on residency" :
+					 "residency", ret);
 	} else {
 		for (c = 0; c < BAR_WIDTH; c++) {
 			first = c * n / BAR_WIDTH;
@@ -139,13 +144,24 @@ static void show_bar(struct demo *d, char *bar)
 /* By the second VM, or by the CPU if there is no device. */
 static bool verify(struct demo *d)
 {
-	uint64_t sum;
+	uint64_t sum = 0;
+	int ret;
 
 	if (!d->checksum)
 		return true;
-	if (vsvm_gpu_checksum(&d->witness, d->mem, d->size, &sum))
+	ret = vsvm_gpu_checksum(&d->witness, d->mem, d->size, &sum);
+	if (ret == -ENODEV)
 		sum = vsvm_checksum(d->mem, d->size);
+	else
+		must(d, "checksum of the witness", ret);
 	return sum == d->checksum;
+}
+
+/* A picture that is drawn right can still be the wrong one. */
+static void expect(struct demo *d, size_t size, uint8_t place)
+{
+	if (vsvm_count(&d->gpu, d->mem, size, place) != (long)(size / d->page))
+		fail(d, "where the memory is", 0);
 }
 
 static void end(struct demo *d, const char *step)
@@ -377,6 +393,7 @@ static void demo_evict(struct demo *d)
 {
 	size_t size = d->gpu.query.vram_size;
 	char *big = vsvm_alloc(size, d->gpu.query.chunk_size);
+	uint64_t evictions = d->total.evictions;
 	int ret;
 
 	if (!big) {
@@ -389,6 +406,9 @@ static void demo_evict(struct demo *d)
 	ret = vsvm_gpu_fill(&d->gpu, big, size, 1);
 	end(d, "GPU fills other memory: eviction");
 	must(d, "fill", ret);
+	if (d->total.evictions == evictions)
+		fail(d, "evictions", 0);
+	expect(d, d->size, DRM_VSVM_PLACE_SYSTEM);
 	if (vsvm_verify_value(big, size, 1) != -1)
 		fail(d, "the other memory", 0);
 	munmap(big, size);
@@ -414,6 +434,7 @@ static void demo_unbind(struct demo *d)
 	begin(d);
 	gpu_reads(d, &d->gpu, d->size);
 	end(d, "it is back, and reads all");
+	expect(d, d->size, DRM_VSVM_PLACE_DEVICE);
 }
 
 static void demo_reads(struct demo *d)
@@ -428,6 +449,7 @@ static void demo_reads(struct demo *d)
 		begin(d);
 		gpu_reads(d, &d->gpu, d->size / 4 * (i + 1));
 		end(d, step[i]);
+		expect(d, d->size / 4 * (i + 1), DRM_VSVM_PLACE_DEVICE);
 	}
 	begin(d);
 	touch(d, d->size / 2, d->size / 2 + d->page);
@@ -486,6 +508,7 @@ static void demo_buffer(struct demo *d)
 	d->checksum = vsvm_checksum(mem, size);
 	begin(d);
 	end(d, "CPU fills it");
+	expect(d, d->size, DRM_VSVM_PLACE_SYSTEM);
 
 	demo_reads(d);
 	demo_window(d);

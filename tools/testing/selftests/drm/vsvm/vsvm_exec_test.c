@@ -828,4 +828,73 @@ TEST_F(exec, counters)
 	EXPECT_EQ(before.jobs + 1, after.jobs);
 }
 
+/*
+ * Memory that the device writes to in place is dirty then, as if a CPU had
+ * written to it: reclaim must not drop what the process gave to MADV_FREE before.
+ */
+TEST_F(exec, free_then_write_in_place)
+{
+	vsvm_fill(self->mem, self->size, 3);
+	ASSERT_EQ(0, vsvm_advise(&self->gpu, self->mem, self->size,
+				 DRM_VSVM_PLACE_SYSTEM));
+	/* Takes it from a list of the CPU's, where it would not be freed. */
+	ASSERT_EQ(0, madvise(self->mem, self->size, MADV_COLD));
+	ASSERT_EQ(0, madvise(self->mem, self->size, MADV_FREE));
+	ASSERT_EQ(0, vsvm_gpu_fill(&self->gpu, self->mem, self->size, 8));
+	ASSERT_EQ(0, madvise(self->mem, self->size, MADV_PAGEOUT));
+	EXPECT_EQ(-1, vsvm_verify_value(self->mem, self->size, 8));
+}
+
+/*
+ * What the device uses stays when it has to make room, although it is older
+ * than what it does not use.
+ */
+FIXTURE(lru)
+{
+	struct vsvm_gpu gpu;
+	size_t chunk;
+	/* Chunks that fit, of two more that are allocated. */
+	size_t fit;
+	char *mem;
+};
+
+FIXTURE_SETUP(lru)
+{
+	ASSERT_EQ(0, vsvm_gpu_open(&self->gpu, 0));
+	self->chunk = self->gpu.query.chunk_size;
+	self->fit = (self->gpu.query.vram_size - self->gpu.query.vram_used) /
+		    self->chunk;
+	ASSERT_LT(2, self->fit);
+	self->mem = vsvm_alloc((self->fit + 2) * self->chunk, self->chunk);
+	ASSERT_NE(NULL, self->mem);
+}
+
+FIXTURE_TEARDOWN(lru)
+{
+	munmap(self->mem, (self->fit + 2) * self->chunk);
+	EXPECT_EQ(0, vsvm_wait_used(self->gpu.fd, self->gpu.query.vram_used));
+	vsvm_gpu_close(&self->gpu);
+}
+
+TEST_F_TIMEOUT(lru, used_stays, TIMEOUT)
+{
+	size_t i, npages = self->chunk / getpagesize();
+	uint64_t sum;
+
+	for (i = 0; i < self->fit; i++)
+		ASSERT_EQ(0, vsvm_prefetch(&self->gpu,
+					   self->mem + i * self->chunk,
+					   self->chunk, DRM_VSVM_PLACE_DEVICE));
+	ASSERT_EQ(0, vsvm_gpu_checksum(&self->gpu, self->mem, 8, &sum));
+
+	for (; i < self->fit + 2; i++)
+		ASSERT_EQ(0, vsvm_prefetch(&self->gpu,
+					   self->mem + i * self->chunk,
+					   self->chunk, DRM_VSVM_PLACE_DEVICE));
+	EXPECT_EQ(npages, vsvm_count(&self->gpu, self->mem, self->chunk,
+				     DRM_VSVM_PLACE_DEVICE));
+	EXPECT_EQ(0, vsvm_count(&self->gpu, self->mem + self->chunk,
+				self->chunk, DRM_VSVM_PLACE_DEVICE));
+}
+
 TEST_HARNESS_MAIN

@@ -113,6 +113,8 @@ static size_t page_size;
 static double deadline;
 static atomic_bool stop;
 static uint64_t *shared;
+/* Held while the second device goes away. */
+static pthread_mutex_t unbinding = PTHREAD_MUTEX_INITIALIZER;
 static struct thread threads[MAX_THREADS];
 
 static uint64_t random64(struct thread *t)
@@ -201,14 +203,17 @@ static bool check(struct thread *t, struct region *r, size_t first, size_t n)
 }
 
 /*
- * The second device went away.  When its file is closed, its jobs have ended
- * for sure; the one in flight did its work in part, or not at all.
+ * The second device goes away, or is gone.  When it is, its jobs have ended for
+ * sure; the end of the file alone would not do, which a child may have, too.
+ * The job in flight did its work in part, or not at all.
  */
 static void redo_on_first_device(struct thread *t)
 {
 	struct flight *f = &t->flight;
 	int ret;
 
+	pthread_mutex_lock(&unbinding);
+	pthread_mutex_unlock(&unbinding);
 	close(t->gpu[1].fd);
 	t->gpu[1].fd = -1;
 	ret = vsvm_run(&t->gpu[0], f->ops, f->num_ops, NULL);
@@ -217,13 +222,24 @@ static void redo_on_first_device(struct thread *t)
 		     strerror(abs(ret)));
 }
 
+static void check_results(struct thread *t)
+{
+	struct flight *f = &t->flight;
+	uint32_t i;
+
+	for (i = 0; i < f->num_results; i++)
+		if (t->result[i] != f->expected[i])
+			fail(t, "result %u of the job: expected %#llx, found %#llx",
+			     i, (unsigned long long)f->expected[i],
+			     (unsigned long long)t->result[i]);
+}
+
 /* Wait for the job in flight, and compare its results. */
 static void land(struct thread *t)
 {
 	struct flight *f = &t->flight;
 	struct vsvm_gpu *gpu = &t->gpu[f->device];
 	struct drm_vsvm_job_status status = {};
-	uint32_t i;
 	int ret;
 
 	if (!f->on)
@@ -244,11 +260,7 @@ static void land(struct thread *t)
 		     (unsigned long long)status.address);
 		return;
 	}
-	for (i = 0; i < f->num_results; i++)
-		if (t->result[i] != f->expected[i])
-			fail(t, "result %u of the job: expected %#llx, found %#llx",
-			     i, (unsigned long long)f->expected[i],
-			     (unsigned long long)t->result[i]);
+	check_results(t);
 }
 
 /* A region that no job works on.  The large one takes its time. */
@@ -599,6 +611,7 @@ static void gpu_job(struct thread *t)
 			&sync, 1, &t->flight.job);
 	if (ret == -ENODEV && device && option.unbind) {
 		redo_on_first_device(t);
+		check_results(t);
 		return;
 	}
 	if (ret) {
@@ -1021,6 +1034,25 @@ static void check_all(struct thread *t)
 		check(t, &t->region[i], 0, t->region[i].npages);
 }
 
+/* What nobody may read can have changed, too. */
+static void make_readable(struct thread *t)
+{
+	struct region *r;
+	size_t i, k;
+
+	for (k = 0; k < REGIONS; k++) {
+		r = &t->region[k];
+		for (i = 0; i < r->npages; i++) {
+			if (r->prot[i] != NONE)
+				continue;
+			if (mprotect(r->mem + i * page_size, page_size,
+				     PROT_READ))
+				fail(t, "mprotect: %s", strerror(errno));
+			r->prot[i] = READ;
+		}
+	}
+}
+
 static void *run(void *arg)
 {
 	struct thread *t = arg;
@@ -1033,8 +1065,10 @@ static void *run(void *arg)
 		if (t->op % CHECK_EVERY == 0 && !t->failed)
 			check_all(t);
 	}
-	if (!t->failed)
+	if (!t->failed) {
+		make_readable(t);
 		check_all(t);
+	}
 	reap(t);
 	return NULL;
 }
@@ -1046,7 +1080,9 @@ static void *run_unbind(void *arg)
 
 	while (!*error && !atomic_load(&stop) && vsvm_now_ms() < deadline) {
 		usleep(400 * 1000);
+		pthread_mutex_lock(&unbinding);
 		*error = vsvm_bind(1, false);
+		pthread_mutex_unlock(&unbinding);
 		usleep(100 * 1000);
 		if (!*error)
 			*error = vsvm_bind(1, true);

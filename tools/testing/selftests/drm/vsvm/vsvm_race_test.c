@@ -280,6 +280,35 @@ TEST_F_TIMEOUT(race, processes, TIMEOUT)
 	EXPECT_EQ(-1, vsvm_verify(self->mem, self->size, 1));
 }
 
+/* Processes, CPUs and device add to the same words of shared memory. */
+TEST_F_TIMEOUT(race, processes_shared_memory, TIMEOUT)
+{
+	struct worker worker = { .size = self->size, .rounds = 12 };
+	uint64_t total, *word;
+	pid_t pid[THREADS];
+	int i;
+
+	worker.mem = mmap(NULL, self->size, PROT_READ | PROT_WRITE,
+			  MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	ASSERT_NE(MAP_FAILED, (void *)worker.mem);
+	for (i = 0; i < THREADS; i++) {
+		pid[i] = fork();
+		if (pid[i])
+			continue;
+		if (vsvm_gpu_open(&worker.gpu, 0))
+			_exit(1);
+		add_all(&worker);
+		_exit(worker.error ? 2 : 0);
+	}
+	for (i = 0; i < THREADS; i++)
+		EXPECT_EQ(0, wait_child(pid[i]));
+	word = (uint64_t *)worker.mem;
+	total = THREADS * worker.rounds * ((1 << 16) + 1);
+	for (i = 0; i < 8; i++)
+		EXPECT_EQ(total, word[i * (self->size / 8 / 8)]);
+	munmap(worker.mem, self->size);
+}
+
 /* Forks all the time while the device writes. */
 TEST_F_TIMEOUT(race, fork_during_jobs, TIMEOUT)
 {
@@ -477,7 +506,10 @@ TEST_F_TIMEOUT(race, exit_during_jobs, TIMEOUT)
 		pid = fork();
 		if (!pid) {
 			queue_work(self);
-			_exit(0);
+			/* exec() gives the memory up before the file. */
+			if (i & 1)
+				execl("/bin/true", "true", NULL);
+			_exit(i & 1);
 		}
 		EXPECT_EQ(0, wait_child(pid));
 	}
@@ -500,15 +532,61 @@ TEST_F_TIMEOUT(race, kill_during_jobs, TIMEOUT)
 			queue_work(self);
 			if (write(pipes[1], &byte, 1) != 1)
 				_exit(3);
-			for (;;)
+			for (;;) {
+				vsvm_gpu_close(&self->gpu);
 				queue_work(self);
+			}
 		}
 		ASSERT_EQ(1, read(pipes[0], &byte, 1));
 		usleep(i * 500);
 		ASSERT_EQ(0, kill(pid, SIGKILL));
-		EXPECT_NE(0, wait_child(pid));
+		EXPECT_EQ(SIGKILL, wait_child(pid));
 	}
 	EXPECT_EQ(-1, vsvm_verify(self->mem, self->size, 1));
+}
+
+/* Prefetch with the longest timeslice, and have the CPU wait for its end. */
+static void sleep_in_fault(struct _test_data_race *self, int ready)
+{
+	struct drm_vsvm_prefetch args = {
+		.start = (uintptr_t)self->mem,
+		.size = self->size,
+		.place = DRM_VSVM_PLACE_DEVICE,
+		.timeslice_ms = self->gpu.query.max_timeslice_ms,
+	};
+	char byte = 0;
+
+	if (vsvm_gpu_open(&self->gpu, 0))
+		_exit(1);
+	args.vm_id = self->gpu.vm;
+	if (vsvm_ioctl(self->gpu.fd, DRM_IOCTL_VSVM_PREFETCH, &args))
+		_exit(2);
+	if (write(ready, &byte, 1) != 1)
+		_exit(3);
+	vsvm_touch(self->mem);
+	_exit(4);
+}
+
+TEST_F_TIMEOUT(race, kill_during_timeslice, TIMEOUT)
+{
+	int ready[2];
+	double began;
+	pid_t pid;
+	char byte;
+
+	ASSERT_EQ(0, pipe(ready));
+	pid = fork();
+	if (!pid)
+		sleep_in_fault(self, ready[1]);
+	close(ready[1]);
+	ASSERT_EQ(1, read(ready[0], &byte, 1));
+	usleep(200 * 1000);
+	began = vsvm_now_ms();
+	ASSERT_EQ(0, kill(pid, SIGKILL));
+	EXPECT_EQ(SIGKILL, wait_child(pid));
+	/* Nobody has to wait who is to die. */
+	EXPECT_GT(self->gpu.query.max_timeslice_ms / 2, vsvm_now_ms() - began);
+	close(ready[0]);
 }
 
 /* The file goes, the process and its memory stay. */
@@ -604,6 +682,8 @@ TEST_F_TIMEOUT(unplug, resident_in_child, TIMEOUT)
 	ASSERT_EQ(0, pipe(ready));
 	pid = fork();
 	if (!pid) {
+		close(pipes[1]);
+		close(ready[0]);
 		if (vsvm_gpu_open(&self->gpu, 0) ||
 		    vsvm_gpu_fill(&self->gpu, self->mem, self->size / 2, 7))
 			_exit(1);
@@ -615,6 +695,7 @@ TEST_F_TIMEOUT(unplug, resident_in_child, TIMEOUT)
 			_exit(3);
 		_exit(0);
 	}
+	close(ready[1]);
 	ASSERT_EQ(1, read(ready[0], &byte, 1));
 	ASSERT_EQ(0, vsvm_bind(0, false));
 	ASSERT_EQ(1, write(pipes[1], &byte, 1));
@@ -677,7 +758,7 @@ TEST_F_TIMEOUT(unplug, during_faults, TIMEOUT)
 {
 	struct worker worker[THREADS];
 	atomic_bool stop = false;
-	int i;
+	int i, ret;
 
 	for (i = 0; i < THREADS; i++) {
 		worker[i] = (struct worker) {
@@ -691,11 +772,13 @@ TEST_F_TIMEOUT(unplug, during_faults, TIMEOUT)
 					    keep_faulting, &worker[i]));
 	}
 	usleep(300 * 1000);
-	EXPECT_EQ(0, vsvm_bind(0, false));
-	/* They end by themselves. */
+	ret = vsvm_bind(0, false);
+	EXPECT_EQ(0, ret);
+	/* They end by themselves, if there is a reason. */
+	if (ret)
+		atomic_store(&stop, true);
 	for (i = 0; i < THREADS; i++)
 		pthread_join(worker[i].thread, NULL);
-	atomic_store(&stop, true);
 	for (i = 0; i < THREADS; i++) {
 		EXPECT_EQ(0, worker[i].error) {
 			TH_LOG("thread %d", i);

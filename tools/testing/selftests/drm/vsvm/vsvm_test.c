@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -148,6 +149,10 @@ TEST_F(svm, vm_handles)
 				      &create));
 	EXPECT_EQ(-EINVAL, vsvm_ioctl(self->gpu.fd, DRM_IOCTL_VSVM_VM_DESTROY,
 				      &destroy));
+	EXPECT_EQ(-EFAULT, vsvm_ioctl(self->gpu.fd, DRM_IOCTL_VSVM_VM_CREATE,
+				      (void *)self->page_size));
+	EXPECT_EQ(-EFAULT, vsvm_ioctl(self->gpu.fd, DRM_IOCTL_VSVM_VM_DESTROY,
+				      (void *)self->page_size));
 	EXPECT_EQ(-ENOENT, vsvm_vm_destroy(self->gpu.fd, 0));
 	EXPECT_EQ(-ENOENT, vsvm_vm_destroy(self->gpu.fd, UINT_MAX));
 
@@ -163,19 +168,30 @@ TEST_F(svm, vm_handles)
 	EXPECT_EQ(0, vsvm_vm_create(self->gpu.fd, &vm));
 }
 
+/*
+ * The ioctl @request with the argument @good, but for one field, must fail in
+ * this way; both are variables of the test.
+ */
+#define EXPECT_BAD(err, field, value) do {				\
+	__typeof__(good) bad = good;					\
+									\
+	bad.field = (value);						\
+	EXPECT_EQ(err, vsvm_ioctl(self->gpu.fd, request, &bad));	\
+} while (0)
+
+/* And so must one that cannot be read. */
+#define EXPECT_BAD_POINTER()						\
+	EXPECT_EQ(-EFAULT, vsvm_ioctl(self->gpu.fd, request,		\
+				      (void *)self->page_size))
+
 TEST_F(svm, prefetch_invalid)
 {
 	struct drm_vsvm_prefetch good = prefetch_args(self->gpu.vm, self->mem,
 						      self->size,
 						      DRM_VSVM_PLACE_DEVICE);
+	const unsigned long request = DRM_IOCTL_VSVM_PREFETCH;
 	uint64_t page = self->page_size;
-	struct drm_vsvm_prefetch bad;
 
-#define EXPECT_BAD(err, field, value) do {				\
-	bad = good;							\
-	bad.field = (value);						\
-	EXPECT_EQ(err, vsvm_ioctl(self->gpu.fd, DRM_IOCTL_VSVM_PREFETCH, &bad)); \
-} while (0)
 	EXPECT_BAD(-ENOENT, vm_id, 0);
 	EXPECT_BAD(-ENOENT, vm_id, self->gpu.vm + 1);
 	EXPECT_BAD(-EINVAL, flags, 1u << 1);
@@ -199,9 +215,7 @@ TEST_F(svm, prefetch_invalid)
 	good.place = DRM_VSVM_PLACE_SYSTEM;
 	EXPECT_BAD(-EINVAL, timeslice_ms, 1);
 	EXPECT_BAD(-EINVAL, fault_window, page);
-#undef EXPECT_BAD
-	EXPECT_EQ(-EFAULT, vsvm_ioctl(self->gpu.fd, DRM_IOCTL_VSVM_PREFETCH,
-				      (void *)page));
+	EXPECT_BAD_POINTER();
 	EXPECT_EQ(NPAGES, count_all(self, DRM_VSVM_PLACE_NONE));
 }
 
@@ -213,24 +227,24 @@ TEST_F(svm, residency_invalid)
 		.size = self->size,
 		.pages = (uintptr_t)self->pages,
 	};
+	const unsigned long request = DRM_IOCTL_VSVM_RESIDENCY;
 	uint64_t page = self->page_size;
-	struct drm_vsvm_residency bad;
 
-#define EXPECT_BAD(err, field, value) do {				\
-	bad = good;							\
-	bad.field = (value);						\
-	EXPECT_EQ(err, vsvm_ioctl(self->gpu.fd, DRM_IOCTL_VSVM_RESIDENCY, &bad)); \
-} while (0)
 	EXPECT_BAD(-ENOENT, vm_id, 0);
+	EXPECT_BAD(-ENOENT, vm_id, self->gpu.vm + 1);
 	EXPECT_BAD(-EINVAL, flags, 1);
+	EXPECT_BAD(-EINVAL, flags, 1u << 31);
 	EXPECT_BAD(-EINVAL, start, good.start + 1);
 	EXPECT_BAD(-EINVAL, start, -page);
+	EXPECT_BAD(-EINVAL, start, 1ULL << 63);
 	EXPECT_BAD(-EINVAL, size, 0);
 	EXPECT_BAD(-EINVAL, size, page - 1);
+	EXPECT_BAD(-EINVAL, size, -page);
 	EXPECT_BAD(-EINVAL, size, -good.start);
 	EXPECT_BAD(-EFAULT, pages, 0);
+	EXPECT_BAD(-EFAULT, pages, page);
 	EXPECT_BAD(-EFAULT, pages, -page);
-#undef EXPECT_BAD
+	EXPECT_BAD_POINTER();
 }
 
 TEST_F(svm, advise_invalid)
@@ -240,14 +254,9 @@ TEST_F(svm, advise_invalid)
 		.start = (uintptr_t)self->mem,
 		.size = self->size,
 	};
+	const unsigned long request = DRM_IOCTL_VSVM_ADVISE;
 	uint64_t page = self->page_size;
-	struct drm_vsvm_advise bad;
 
-#define EXPECT_BAD(err, field, value) do {				\
-	bad = good;							\
-	bad.field = (value);						\
-	EXPECT_EQ(err, vsvm_ioctl(self->gpu.fd, DRM_IOCTL_VSVM_ADVISE, &bad)); \
-} while (0)
 	EXPECT_BAD(-ENOENT, vm_id, 0);
 	EXPECT_BAD(-ENOENT, vm_id, self->gpu.vm + 1);
 	EXPECT_BAD(-EINVAL, flags, 1);
@@ -273,9 +282,7 @@ TEST_F(svm, advise_invalid)
 	EXPECT_BAD(0, place, DRM_VSVM_PLACE_SYSTEM);
 	EXPECT_BAD(0, place, DRM_VSVM_PLACE_DEVICE);
 	EXPECT_BAD(0, start, page);
-#undef EXPECT_BAD
-	EXPECT_EQ(-EFAULT, vsvm_ioctl(self->gpu.fd, DRM_IOCTL_VSVM_ADVISE,
-				      (void *)page));
+	EXPECT_BAD_POINTER();
 	EXPECT_EQ(NPAGES, count_all(self, DRM_VSVM_PLACE_NONE));
 }
 
@@ -288,14 +295,9 @@ TEST_F(svm, exec_invalid)
 		.num_ops = 1,
 	};
 	struct drm_vsvm_query *q = &self->gpu.query;
+	const unsigned long request = DRM_IOCTL_VSVM_EXEC;
 	uint64_t page = self->page_size;
-	struct drm_vsvm_exec bad;
 
-#define EXPECT_BAD(err, field, value) do {				\
-	bad = good;							\
-	bad.field = (value);						\
-	EXPECT_EQ(err, vsvm_ioctl(self->gpu.fd, DRM_IOCTL_VSVM_EXEC, &bad)); \
-} while (0)
 	EXPECT_BAD(-ENOENT, vm_id, 0);
 	EXPECT_BAD(-ENOENT, vm_id, self->gpu.vm + 1);
 	EXPECT_BAD(-EINVAL, flags, 1);
@@ -309,9 +311,7 @@ TEST_F(svm, exec_invalid)
 	EXPECT_BAD(-EFAULT, num_syncs, 1);
 	EXPECT_BAD(-E2BIG, num_syncs, q->max_syncs + 1);
 	EXPECT_BAD(-E2BIG, num_syncs, UINT_MAX);
-#undef EXPECT_BAD
-	EXPECT_EQ(-EFAULT, vsvm_ioctl(self->gpu.fd, DRM_IOCTL_VSVM_EXEC,
-				      (void *)page));
+	EXPECT_BAD_POINTER();
 	EXPECT_EQ(NPAGES, count_all(self, DRM_VSVM_PLACE_NONE));
 }
 
@@ -503,23 +503,23 @@ TEST_F(svm, sync_invalid)
 	struct drm_vsvm_sync good = { .flags = DRM_VSVM_SYNC_SIGNAL }, bad;
 
 	ASSERT_EQ(0, vsvm_syncobj_create(self->gpu.fd, &good.handle));
-#define EXPECT_BAD(err, field, value) do {				\
+#define EXPECT_BAD_SYNC(err, field, value) do {				\
 	bad = good;							\
 	bad.field = (value);						\
 	EXPECT_EQ(err, vsvm_exec(&self->gpu, &op, 1, &bad, 1, NULL));	\
 } while (0)
-	EXPECT_BAD(-ENOENT, handle, 0);
-	EXPECT_BAD(-ENOENT, handle, good.handle + 1);
-	EXPECT_BAD(-EINVAL, flags, 1u << 1);
-	EXPECT_BAD(-EINVAL, flags, 1u << 31);
+	EXPECT_BAD_SYNC(-ENOENT, handle, 0);
+	EXPECT_BAD_SYNC(-ENOENT, handle, good.handle + 1);
+	EXPECT_BAD_SYNC(-EINVAL, flags, 1u << 1);
+	EXPECT_BAD_SYNC(-EINVAL, flags, 1u << 31);
 
 	/* No fence to wait for. */
 	good.flags = 0;
-	EXPECT_BAD(-ENOENT, handle, 0);
-	EXPECT_BAD(-ENOENT, handle, good.handle + 1);
-	EXPECT_BAD(-EINVAL, point, 0);
-	EXPECT_BAD(-EINVAL, point, 1);
-#undef EXPECT_BAD
+	EXPECT_BAD_SYNC(-ENOENT, handle, 0);
+	EXPECT_BAD_SYNC(-ENOENT, handle, good.handle + 1);
+	EXPECT_BAD_SYNC(-EINVAL, point, 0);
+	EXPECT_BAD_SYNC(-EINVAL, point, 1);
+#undef EXPECT_BAD_SYNC
 	EXPECT_EQ(NPAGES, count_all(self, DRM_VSVM_PLACE_NONE));
 
 	good.flags = DRM_VSVM_SYNC_SIGNAL;
@@ -532,31 +532,24 @@ TEST_F(svm, sync_invalid)
 TEST_F(svm, job_status_invalid)
 {
 	struct drm_vsvm_op op = vsvm_op_fill(self->mem, self->page_size, 1);
-	struct drm_vsvm_job_status status, bad;
+	const unsigned long request = DRM_IOCTL_VSVM_JOB_STATUS;
+	struct drm_vsvm_job_status good;
 
-	EXPECT_EQ(-EINVAL, vsvm_job_status(&self->gpu, 0, &status));
-	EXPECT_EQ(-EINVAL, vsvm_job_status(&self->gpu, 1, &status));
+	EXPECT_EQ(-EINVAL, vsvm_job_status(&self->gpu, 0, &good));
+	EXPECT_EQ(-EINVAL, vsvm_job_status(&self->gpu, 1, &good));
 	ASSERT_EQ(0, vsvm_run(&self->gpu, &op, 1, NULL));
-	ASSERT_EQ(0, vsvm_job_status(&self->gpu, 1, &status));
-	EXPECT_EQ(0, status.error);
-	EXPECT_EQ(0, status.op);
-	EXPECT_EQ(0, status.address);
+	ASSERT_EQ(0, vsvm_job_status(&self->gpu, 1, &good));
+	EXPECT_EQ(0, good.error);
+	EXPECT_EQ(0, good.op);
+	EXPECT_EQ(0, good.address);
 
-#define EXPECT_BAD(err, field, value) do {				\
-	bad = status;							\
-	bad.field = (value);						\
-	EXPECT_EQ(err, vsvm_ioctl(self->gpu.fd,				\
-				  DRM_IOCTL_VSVM_JOB_STATUS, &bad));	\
-} while (0)
 	EXPECT_BAD(-ENOENT, vm_id, 0);
 	EXPECT_BAD(-ENOENT, vm_id, self->gpu.vm + 1);
 	EXPECT_BAD(-EINVAL, pad, 1);
 	EXPECT_BAD(-EINVAL, job, 0);
 	EXPECT_BAD(-EINVAL, job, 2);
 	EXPECT_BAD(-EINVAL, job, UINT64_MAX);
-#undef EXPECT_BAD
-	EXPECT_EQ(-EFAULT, vsvm_ioctl(self->gpu.fd, DRM_IOCTL_VSVM_JOB_STATUS,
-				      (void *)self->page_size));
+	EXPECT_BAD_POINTER();
 }
 
 TEST_F(svm, other_process)
@@ -958,6 +951,112 @@ TEST_F(svm, debugfs)
 	vsvm_touch(self->mem);
 	EXPECT_EQ(resident + npages - 1, vsvm_region_figure(0, "resident"));
 	EXPECT_EQ(faulted + 1, vsvm_region_figure(0, "pages-faulted"));
+}
+
+static FILE *debugfs_open(const char *name)
+{
+	char path[64];
+
+	snprintf(path, sizeof(path), "/sys/kernel/debug/dri/vsvm.0/%s", name);
+	return fopen(path, "r");
+}
+
+struct pool_figures {
+	unsigned long pages;
+	unsigned long free;
+	unsigned long evictable;
+};
+
+static int read_pool(struct pool_figures *pool)
+{
+	FILE *file = debugfs_open("vsvm-pool");
+	int n;
+
+	if (!file)
+		return -errno;
+	n = fscanf(file, "pages: %lu, free: %lu, evictable allocations: %lu",
+		   &pool->pages, &pool->free, &pool->evictable);
+	fclose(file);
+	return n == 3 ? 0 : -EIO;
+}
+
+TEST_F(svm, debugfs_pool)
+{
+	struct pool_figures before, after;
+	int ret = read_pool(&before);
+
+	if (ret == -ENOENT || ret == -EACCES)
+		SKIP(return, "needs debugfs, and the right to read it");
+	ASSERT_EQ(0, ret);
+	EXPECT_EQ(self->gpu.query.vram_size / self->page_size, before.pages);
+	ASSERT_EQ(0, to_device(self));
+	ASSERT_EQ(0, read_pool(&after));
+	EXPECT_EQ(before.free - NPAGES, after.free);
+	EXPECT_EQ(before.evictable + 1, after.evictable);
+}
+
+struct vm_figures {
+	unsigned int vms;
+	unsigned int jobs;
+	/* Ranges of this process that @addr is in, and what is said of them. */
+	unsigned int ranges;
+	char flags[32];
+};
+
+/* What debugfs says of the VMs of this process. */
+static int read_vms(const void *addr, struct vm_figures *vms)
+{
+	FILE *file = debugfs_open("vsvm-vms");
+	unsigned long start, end;
+	unsigned int jobs;
+	bool mine = false;
+	char line[128];
+	int n, pid;
+
+	if (!file)
+		return -errno;
+	memset(vms, 0, sizeof(*vms));
+	while (fgets(line, sizeof(line), file)) {
+		n = 0;
+		if (sscanf(line, "vm %*u: pid: %d", &pid) == 1) {
+			mine = pid == getpid();
+			vms->vms += mine;
+		} else if (mine && sscanf(line, " jobs: %u,", &jobs) == 1) {
+			vms->jobs += jobs;
+		} else if (mine &&
+			   sscanf(line, " %lx-%lx%n", &start, &end, &n) == 2 &&
+			   start <= (uintptr_t)addr && (uintptr_t)addr < end) {
+			vms->ranges++;
+			snprintf(vms->flags, sizeof(vms->flags), "%s", line + n);
+		}
+	}
+	fclose(file);
+	return 0;
+}
+
+TEST_F(svm, debugfs_vms)
+{
+	struct vm_figures vms;
+	int ret = read_vms(self->mem, &vms);
+
+	if (ret == -ENOENT || ret == -EACCES)
+		SKIP(return, "needs debugfs, and the right to read it");
+	ASSERT_EQ(0, ret);
+	EXPECT_EQ(1, vms.vms);
+	EXPECT_EQ(0, vms.ranges);
+
+	ASSERT_EQ(0, vsvm_gpu_fill(&self->gpu, self->mem, self->size, 1));
+	ASSERT_EQ(0, read_vms(self->mem, &vms));
+	EXPECT_EQ(1, vms.vms);
+	EXPECT_EQ(1, vms.jobs);
+	EXPECT_EQ(1, vms.ranges);
+	EXPECT_STREQ(" mapped device\n", vms.flags);
+
+	/* The CPU takes everything back. */
+	vsvm_touch(self->mem);
+	ASSERT_EQ(0, read_vms(self->mem, &vms));
+	EXPECT_EQ(1, vms.ranges);
+	EXPECT_EQ(NULL, strstr(vms.flags, "mapped device"));
 }
 
 TEST_F_TIMEOUT(svm, unbind, TIMEOUT)

@@ -271,7 +271,7 @@ long vsvm_count(const struct vsvm_gpu *gpu, const void *addr, size_t size,
 	for (i = 0; i < n && !ret; i++) {
 		count += pages[i].place == place;
 		if (!witnesses_agree(pages[i].place, pagemap[i])) {
-			count = -1;
+			count = -EILSEQ;
 			break;
 		}
 	}

@@ -63,8 +63,8 @@ int vsvm_residency(const struct vsvm_gpu *gpu, const void *addr, size_t size,
 int vsvm_pagemap(const void *addr, size_t npages, uint8_t *state);
 
 /*
- * How many pages of the range are in @place; -1 if the driver and the kernel's
- * pagemap differ, another -errno if one of them does not answer.
+ * How many pages of the range are in @place; -EILSEQ if the driver and the
+ * kernel's pagemap differ, another -errno if one of them does not answer.
  */
 long vsvm_count(const struct vsvm_gpu *gpu, const void *addr, size_t size,
 		uint8_t place);
