@@ -684,6 +684,38 @@ static void evict_skips_migrated(struct kunit *test)
 	test_buf_unmap(test, &buf);
 }
 
+/* Flags that tell something of a page's contents */
+static unsigned long test_content_flags(struct page *page)
+{
+	return page->flags & PAGE_FLAGS_CHECK_AT_PREP & ~BIT(PG_reserved);
+}
+
+static void free_page_has_no_flags(struct kunit *test)
+{
+	struct test_buf buf;
+	struct page *page;
+
+	/* Unmapped */
+	test_buf_init(test, &buf, 1);
+	test_buf_to_device(test, &buf);
+	page = buf.dev_page[0];
+	KUNIT_EXPECT_NE(test, test_content_flags(page), 0);
+	KUNIT_EXPECT_TRUE(test, PageReserved(page));
+	SetPageActive(page);
+	test_buf_unmap(test, &buf);
+	KUNIT_EXPECT_EQ(test, test_content_flags(page), 0);
+	KUNIT_EXPECT_TRUE(test, PageReserved(page));
+
+	/* Migrated */
+	test_buf_init(test, &buf, 1);
+	test_buf_to_device(test, &buf);
+	page = buf.dev_page[0];
+	KUNIT_EXPECT_FALSE(test, PageActive(page));
+	test_buf_check(test, &buf);
+	KUNIT_EXPECT_EQ(test, test_content_flags(page), 0);
+	test_buf_unmap(test, &buf);
+}
+
 static int migrate_device_test_init(struct kunit *test)
 {
 	if (!pool)
@@ -777,6 +809,7 @@ static struct kunit_case migrate_device_test_cases[] = {
 	KUNIT_CASE(evict_during_munmap),
 	KUNIT_CASE(evict_skips_unmapped),
 	KUNIT_CASE(evict_skips_migrated),
+	KUNIT_CASE(free_page_has_no_flags),
 	{}
 };
 

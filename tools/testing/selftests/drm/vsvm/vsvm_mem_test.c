@@ -606,19 +606,12 @@ TEST_F(gpu, read_only)
 /*
  * What MADV_FREE gave away, and the device wrote to in its own memory, belongs
  * to the process again; also if it comes back since the CPU reads it, and the
- * CPU never writes.  Flags of the page in system memory are copied to that of
- * the device and back, where they add to what was there before: only pages of a
- * device that is new show what is lost.
+ * CPU never writes.
  */
 TEST_F_TIMEOUT(gpu, free_then_device_writes_then_reclaim, TIMEOUT)
 {
 	size_t page = getpagesize(), n = 256, size = n * page, i;
 	char *mem;
-
-	vsvm_gpu_close(&self->gpu);
-	ASSERT_EQ(0, vsvm_bind(0, false));
-	ASSERT_EQ(0, vsvm_bind(0, true));
-	ASSERT_EQ(0, vsvm_gpu_open(&self->gpu, 0));
 
 	mem = vsvm_alloc(size, size);
 	ASSERT_NE(NULL, mem);
@@ -633,6 +626,62 @@ TEST_F_TIMEOUT(gpu, free_then_device_writes_then_reclaim, TIMEOUT)
 		vsvm_touch(mem + i * page);
 	ASSERT_EQ(0, madvise(mem, size, MADV_PAGEOUT));
 	EXPECT_EQ(-1, vsvm_verify_value(mem, size, 8));
+	munmap(mem, size);
+}
+
+/* A child moves memory that it has from its parent, and keeps it there. */
+static int child_moves(char *mem, size_t size)
+{
+	struct vsvm_gpu gpu;
+
+	if (vsvm_gpu_open(&gpu, 0))
+		return 1;
+	if (vsvm_prefetch(&gpu, mem, size, DRM_VSVM_PLACE_DEVICE))
+		return 2;
+	return 0;
+}
+
+/*
+ * Memory that is used much, and then given up, and after that memory that may
+ * not be reclaimed, in the same pages of the device: no page is both.  What is
+ * locked by one process and moved by another moves as it is.
+ */
+TEST_F_TIMEOUT(gpu, locked_where_active_was, TIMEOUT)
+{
+	size_t page = getpagesize(), n = 64, size = n * page;
+	char *mem = vsvm_alloc(size, size), *copy = malloc(size);
+	struct iovec local = { copy, size }, remote = { mem, size };
+	int i, status;
+	pid_t pid;
+
+	ASSERT_NE(NULL, mem);
+	ASSERT_NE(NULL, copy);
+	vsvm_fill(mem, size, 1);
+	for (i = 0; i < 4; i++)
+		ASSERT_EQ((ssize_t)size,
+			  process_vm_readv(getpid(), &local, 1, &remote, 1, 0));
+	free(copy);
+	/* What is on its way between lists arrives. */
+	vsvm_write_file("/proc/sys/vm/compact_memory", "1");
+	ASSERT_EQ(0, vsvm_prefetch(&self->gpu, mem, size,
+				   DRM_VSVM_PLACE_DEVICE));
+	munmap(mem, size);
+	ASSERT_EQ(0, vsvm_wait_used(self->gpu.fd, self->gpu.query.vram_used));
+
+	mem = vsvm_alloc(size, size);
+	ASSERT_NE(NULL, mem);
+	ASSERT_EQ(0, mlock(mem, size));
+	vsvm_fill(mem, size, 2);
+	vsvm_write_file("/proc/sys/vm/compact_memory", "1");
+	pid = fork();
+	ASSERT_LE(0, pid);
+	if (!pid)
+		_exit(child_moves(mem, size));
+	ASSERT_EQ(pid, waitpid(pid, &status, 0));
+	ASSERT_EQ(0, status);
+	EXPECT_EQ((long)n, vsvm_count(&self->gpu, mem, size,
+				      DRM_VSVM_PLACE_DEVICE));
+	EXPECT_EQ(-1, vsvm_verify(mem, size, 2));
 	munmap(mem, size);
 }
 
