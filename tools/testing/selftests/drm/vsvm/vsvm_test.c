@@ -184,38 +184,53 @@ TEST_F(svm, vm_handles)
 	EXPECT_EQ(-EFAULT, vsvm_ioctl(self->gpu.fd, request,		\
 				      (void *)self->page_size))
 
+/* What takes a VM and a range. */
+#define EXPECT_BAD_RANGE() do {						\
+	uint64_t page = self->page_size;				\
+									\
+	EXPECT_BAD(-ENOENT, vm_id, 0);					\
+	EXPECT_BAD(-ENOENT, vm_id, self->gpu.vm + 1);			\
+	EXPECT_BAD(-EINVAL, flags, 1u << 1);				\
+	EXPECT_BAD(-EINVAL, flags, 1u << 31);				\
+	EXPECT_BAD(-EINVAL, start, good.start + 1);			\
+	EXPECT_BAD(-EINVAL, start, good.start + page / 2);		\
+	EXPECT_BAD(-EINVAL, start, -page);				\
+	EXPECT_BAD(-EINVAL, start, 1ULL << 63);				\
+	EXPECT_BAD(-EINVAL, size, 0);					\
+	EXPECT_BAD(-EINVAL, size, page - 1);				\
+	EXPECT_BAD(-EINVAL, size, page + 1);				\
+	EXPECT_BAD(-EINVAL, size, -page);				\
+	EXPECT_BAD(-EINVAL, size, -good.start);				\
+	EXPECT_BAD_POINTER();						\
+} while (0)
+
+/* What says in addition where memory should be. */
+#define EXPECT_BAD_PLACE() do {						\
+	struct drm_vsvm_query *q = &self->gpu.query;			\
+									\
+	EXPECT_BAD(-EINVAL, place, DRM_VSVM_PLACE_PEER);		\
+	EXPECT_BAD(-EINVAL, place, DRM_VSVM_PLACE_UNMAPPED);		\
+	EXPECT_BAD(-EINVAL, place, UINT_MAX);				\
+	EXPECT_BAD(-EINVAL, timeslice_ms, q->max_timeslice_ms + 1);	\
+	EXPECT_BAD(-EINVAL, fault_window, 1);				\
+	EXPECT_BAD(-EINVAL, fault_window,				\
+		   q->chunk_size + self->page_size);			\
+} while (0)
+
 TEST_F(svm, prefetch_invalid)
 {
 	struct drm_vsvm_prefetch good = prefetch_args(self->gpu.vm, self->mem,
 						      self->size,
 						      DRM_VSVM_PLACE_DEVICE);
 	const unsigned long request = DRM_IOCTL_VSVM_PREFETCH;
-	uint64_t page = self->page_size;
 
-	EXPECT_BAD(-ENOENT, vm_id, 0);
-	EXPECT_BAD(-ENOENT, vm_id, self->gpu.vm + 1);
-	EXPECT_BAD(-EINVAL, flags, 1u << 1);
-	EXPECT_BAD(-EINVAL, flags, 1u << 31);
-	EXPECT_BAD(-EINVAL, start, good.start + 1);
-	EXPECT_BAD(-EINVAL, start, good.start + page / 2);
-	EXPECT_BAD(-EINVAL, start, -page);
-	EXPECT_BAD(-EINVAL, start, 1ULL << 63);
-	EXPECT_BAD(-EINVAL, size, 0);
-	EXPECT_BAD(-EINVAL, size, page + 1);
-	EXPECT_BAD(-EINVAL, size, -page);
-	EXPECT_BAD(-EINVAL, size, -good.start);
+	EXPECT_BAD_RANGE();
+	EXPECT_BAD_PLACE();
 	EXPECT_BAD(-EINVAL, place, DRM_VSVM_PLACE_NONE);
-	EXPECT_BAD(-EINVAL, place, DRM_VSVM_PLACE_PEER);
-	EXPECT_BAD(-EINVAL, place, DRM_VSVM_PLACE_UNMAPPED);
-	EXPECT_BAD(-EINVAL, place, UINT_MAX);
-	EXPECT_BAD(-EINVAL, timeslice_ms, self->gpu.query.max_timeslice_ms + 1);
-	EXPECT_BAD(-EINVAL, fault_window, 1);
-	EXPECT_BAD(-EINVAL, fault_window, self->gpu.query.chunk_size + page);
 
 	good.place = DRM_VSVM_PLACE_SYSTEM;
 	EXPECT_BAD(-EINVAL, timeslice_ms, 1);
-	EXPECT_BAD(-EINVAL, fault_window, page);
-	EXPECT_BAD_POINTER();
+	EXPECT_BAD(-EINVAL, fault_window, self->page_size);
 	EXPECT_EQ(NPAGES, count_all(self, DRM_VSVM_PLACE_NONE));
 }
 
@@ -230,21 +245,11 @@ TEST_F(svm, residency_invalid)
 	const unsigned long request = DRM_IOCTL_VSVM_RESIDENCY;
 	uint64_t page = self->page_size;
 
-	EXPECT_BAD(-ENOENT, vm_id, 0);
-	EXPECT_BAD(-ENOENT, vm_id, self->gpu.vm + 1);
-	EXPECT_BAD(-EINVAL, flags, 1);
-	EXPECT_BAD(-EINVAL, flags, 1u << 31);
-	EXPECT_BAD(-EINVAL, start, good.start + 1);
-	EXPECT_BAD(-EINVAL, start, -page);
-	EXPECT_BAD(-EINVAL, start, 1ULL << 63);
-	EXPECT_BAD(-EINVAL, size, 0);
-	EXPECT_BAD(-EINVAL, size, page - 1);
-	EXPECT_BAD(-EINVAL, size, -page);
-	EXPECT_BAD(-EINVAL, size, -good.start);
+	EXPECT_BAD_RANGE();
+	EXPECT_BAD(-EINVAL, flags, 1u << 0);
 	EXPECT_BAD(-EFAULT, pages, 0);
 	EXPECT_BAD(-EFAULT, pages, page);
 	EXPECT_BAD(-EFAULT, pages, -page);
-	EXPECT_BAD_POINTER();
 }
 
 TEST_F(svm, advise_invalid)
@@ -257,24 +262,9 @@ TEST_F(svm, advise_invalid)
 	const unsigned long request = DRM_IOCTL_VSVM_ADVISE;
 	uint64_t page = self->page_size;
 
-	EXPECT_BAD(-ENOENT, vm_id, 0);
-	EXPECT_BAD(-ENOENT, vm_id, self->gpu.vm + 1);
-	EXPECT_BAD(-EINVAL, flags, 1);
-	EXPECT_BAD(-EINVAL, flags, 1u << 31);
-	EXPECT_BAD(-EINVAL, start, good.start + 1);
-	EXPECT_BAD(-EINVAL, start, good.start + page / 2);
-	EXPECT_BAD(-EINVAL, start, -page);
-	EXPECT_BAD(-EINVAL, start, 1ULL << 63);
-	EXPECT_BAD(-EINVAL, size, 0);
-	EXPECT_BAD(-EINVAL, size, page + 1);
-	EXPECT_BAD(-EINVAL, size, -page);
-	EXPECT_BAD(-EINVAL, size, -good.start);
-	EXPECT_BAD(-EINVAL, place, DRM_VSVM_PLACE_PEER);
-	EXPECT_BAD(-EINVAL, place, DRM_VSVM_PLACE_UNMAPPED);
-	EXPECT_BAD(-EINVAL, place, UINT_MAX);
-	EXPECT_BAD(-EINVAL, timeslice_ms, self->gpu.query.max_timeslice_ms + 1);
-	EXPECT_BAD(-EINVAL, fault_window, 1);
-	EXPECT_BAD(-EINVAL, fault_window, self->gpu.query.chunk_size + page);
+	EXPECT_BAD_RANGE();
+	EXPECT_BAD_PLACE();
+	EXPECT_BAD(-EINVAL, flags, 1u << 0);
 
 	/* The limits themselves are allowed, and so is what is not mapped. */
 	EXPECT_BAD(0, timeslice_ms, self->gpu.query.max_timeslice_ms);
@@ -282,7 +272,6 @@ TEST_F(svm, advise_invalid)
 	EXPECT_BAD(0, place, DRM_VSVM_PLACE_SYSTEM);
 	EXPECT_BAD(0, place, DRM_VSVM_PLACE_DEVICE);
 	EXPECT_BAD(0, start, page);
-	EXPECT_BAD_POINTER();
 	EXPECT_EQ(NPAGES, count_all(self, DRM_VSVM_PLACE_NONE));
 }
 

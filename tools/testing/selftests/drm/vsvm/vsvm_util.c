@@ -249,36 +249,46 @@ static bool witnesses_agree(uint8_t place, uint8_t pagemap)
 	}
 }
 
+/*
+ * A part at a time, on the stack: what is allocated may land in a hole that is
+ * looked at, or next to it, where to write takes back more than that.
+ */
+#define COUNT_PAGES	256
+
+static long count_pages(const struct vsvm_gpu *gpu, const void *addr, size_t n,
+			uint8_t place)
+{
+	struct drm_vsvm_page pages[COUNT_PAGES];
+	uint8_t pagemap[COUNT_PAGES];
+	long count = 0;
+	size_t i;
+	int ret;
+
+	ret = vsvm_residency(gpu, addr, n * getpagesize(), pages);
+	if (!ret)
+		ret = vsvm_pagemap(addr, n, pagemap);
+	for (i = 0; i < n && !ret; i++) {
+		count += pages[i].place == place;
+		if (!witnesses_agree(pages[i].place, pagemap[i]))
+			ret = -EILSEQ;
+	}
+	return ret ? ret : count;
+}
+
 long vsvm_count(const struct vsvm_gpu *gpu, const void *addr, size_t size,
 		uint8_t place)
 {
-	size_t i, n = size / getpagesize();
-	size_t bytes = n * (sizeof(struct drm_vsvm_page) + sizeof(uint8_t));
-	struct drm_vsvm_page *pages;
-	uint8_t *pagemap;
-	long count = 0;
-	int ret;
+	size_t page = getpagesize(), i, n = size / page, part;
+	long ret, count = 0;
 
-	/* Not from the heap: to write there takes back what is beside it. */
-	pages = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
-		     MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	if (pages == MAP_FAILED)
-		return -errno;
-	pagemap = (uint8_t *)(pages + n);
-
-	ret = vsvm_residency(gpu, addr, size, pages);
-	if (!ret)
-		ret = vsvm_pagemap(addr, n, pagemap);
-	if (ret)
-		count = ret;
-	for (i = 0; i < n && !ret; i++) {
-		count += pages[i].place == place;
-		if (!witnesses_agree(pages[i].place, pagemap[i])) {
-			count = -EILSEQ;
-			break;
-		}
+	for (i = 0; i < n; i += part) {
+		part = n - i < COUNT_PAGES ? n - i : COUNT_PAGES;
+		ret = count_pages(gpu, (const char *)addr + i * page, part,
+				  place);
+		if (ret < 0)
+			return ret;
+		count += ret;
 	}
-	munmap(pages, bytes);
 	return count;
 }
 
