@@ -182,6 +182,7 @@ struct vsvm_bo {
  * @mig: Arguments and result of the layer.
  * @client: Who pays for the memory, or NULL.
  * @fault_window: For the new allocation, in bytes.
+ * @accessed: Whether a device waits for the pages, to access them at once.
  * @bo: The allocation to use, with a reference, or NULL.
  * @wanted: Size of the allocation that there was no room for, in pages.
  * @lent: Whether the layer was given a reference to @bo.
@@ -190,6 +191,7 @@ struct vsvm_populate {
 	struct drm_pagemap_migration mig;
 	struct vsvm_client *client;
 	unsigned long fault_window;
+	bool accessed;
 	struct vsvm_bo *bo;
 	unsigned long wanted;
 	bool lent;

@@ -131,6 +131,7 @@ static int vsvm_fault_migrate(struct vsvm_fault *fault,
 		},
 		.client = vm->client,
 		.fault_window = fault->advice.fault_window,
+		.accessed = true,
 	};
 	int ret;
 

@@ -87,6 +87,21 @@ static bool vsvm_bo_was_accessed(struct vsvm_pool *pool, struct vsvm_bo *bo)
 	return accessed;
 }
 
+/*
+ * Make @bo one that was accessed, lest what a page fault brought is taken away
+ * before the access, for others that are used all the time.
+ */
+static void vsvm_bo_set_accessed(struct vsvm_pool *pool, struct vsvm_bo *bo)
+{
+	struct vsvm_block *block;
+
+	lockdep_assert_held(&pool->lock);
+
+	block = list_first_entry_or_null(&bo->blocks, struct vsvm_block, link);
+	if (block)
+		set_bit(block->node.start, pool->accessed);
+}
+
 /* Give the memory back.  Harmless if that was done before. */
 static void vsvm_bo_free_blocks(struct vsvm_device *vdev, struct vsvm_bo *bo)
 {
@@ -460,8 +475,11 @@ static int vsvm_populate_once(struct vsvm_populate *pop)
 	 * eviction candidate for longer than the release takes.
 	 */
 	mutex_lock(&vdev->pool.lock);
-	if (pop->lent)
+	if (pop->lent) {
+		if (pop->accessed)
+			vsvm_bo_set_accessed(&vdev->pool, pop->bo);
 		list_add_tail(&pop->bo->lru_link, &vdev->pool.lru);
+	}
 	mutex_unlock(&vdev->pool.lock);
 	return 0;
 }

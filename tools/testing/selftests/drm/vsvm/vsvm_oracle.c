@@ -921,10 +921,26 @@ static void do_free(struct thread *t)
 }
 
 /* Write to some pages, by device and by CPU. */
+static int child_copy(struct vsvm_gpu *gpu, char *mem, const char *model)
+{
+	struct drm_vsvm_op op = vsvm_op_copy(mem, model, page_size);
+	struct drm_vsvm_job_status status = {};
+	int ret;
+
+	ret = vsvm_run(gpu, &op, 1, &status);
+	/* Other threads may have had the locks of stdio. */
+	if (ret)
+		dprintf(STDOUT_FILENO, "# child: copy %p to %p: %s, at %#llx\n",
+			model, mem, strerror(abs(ret)),
+			(unsigned long long)status.address);
+	return ret ? 3 : 0;
+}
+
 static int child_write(struct region *r, struct vsvm_gpu *gpu)
 {
 	size_t i, step = r->npages / 8;
 	char *mem, *model;
+	int ret;
 
 	for (i = 0; i < r->npages; i += step) {
 		if (r->prot[i] != WRITE)
@@ -933,8 +949,9 @@ static int child_write(struct region *r, struct vsvm_gpu *gpu)
 		model = r->model + i * page_size;
 		vsvm_fill(model, page_size, i);
 		if (gpu && i % (2 * step) == 0) {
-			if (vsvm_gpu_copy(gpu, mem, model, page_size))
-				return 3;
+			ret = child_copy(gpu, mem, model);
+			if (ret)
+				return ret;
 		} else {
 			memcpy(mem, model, page_size);
 		}
