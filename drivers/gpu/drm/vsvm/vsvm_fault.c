@@ -34,6 +34,12 @@
 /* After how many tries memory stays where it is. */
 #define VSVM_FAULT_MIGRATIONS	4
 
+/*
+ * After how many tries the page is mapped alone: a range is outdated whenever
+ * any of its pages changes, a page much less often.
+ */
+#define VSVM_FAULT_WIDE		8
+
 /* For how long memory stays on the device where it took several tries. */
 #define VSVM_FAULT_TIMESLICE_MS	20UL
 
@@ -277,6 +283,10 @@ static int vsvm_fault_try(struct vsvm_fault *fault)
 			return ret == -ENOMEM ? ret : -EFAULT;
 		return -EAGAIN;
 	}
+
+	if (fault->tries >= VSVM_FAULT_WIDE && !fault->narrow &&
+	    drm_gpusvm_range_size(range) > PAGE_SIZE)
+		return vsvm_fault_narrow(fault, range, -EBUSY);
 
 	flags.__flags = READ_ONCE(range->flags.__flags);
 	if (flags.migrate_devmem && vsvm_fault_wants_device(fault)) {
