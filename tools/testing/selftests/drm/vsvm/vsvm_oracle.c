@@ -1193,12 +1193,17 @@ static bool check_device_memory(const struct drm_vsvm_query *before)
 	struct thread *t;
 	struct drm_vsvm_query after = {};
 	int i, k, ret;
+	size_t j;
 
 	for (i = 0; i < option.threads; i++) {
 		t = &threads[i];
-		for (k = 0; k < REGIONS; k++)
+		for (k = 0; k < REGIONS; k++) {
 			munmap(t->region[k].mem,
 			       t->region[k].npages * page_size);
+			/* The device of a child may have moved it for both. */
+			for (j = 0; j < t->region[k].npages; j++)
+				vsvm_touch(t->region[k].model + j * page_size);
+		}
 	}
 	munmap(shared, SHARED_WORDS / 4 * page_size);
 	ret = vsvm_wait_used(threads[0].gpu[0].fd, before->vram_used);
