@@ -38,7 +38,7 @@
  * After how many tries the page is mapped alone: a range is outdated whenever
  * any of its pages changes, a page much less often.
  */
-#define VSVM_FAULT_WIDE		8
+#define VSVM_FAULT_WIDE		4U
 
 /* For how long memory stays on the device where it took several tries. */
 #define VSVM_FAULT_TIMESLICE_MS	20UL
@@ -191,6 +191,8 @@ static int vsvm_fault_get_pages(struct vsvm_fault *fault,
 		drm_gpusvm_range_evict(gpusvm, range);
 		return -EAGAIN;
 	case -EBUSY:
+		/* That took a second, and may take no less the next time. */
+		fault->tries = max(fault->tries, VSVM_FAULT_WIDE);
 		return -EAGAIN;
 	case -EPERM:
 		return vsvm_fault_narrow(fault, range, -EACCES);
