@@ -9,8 +9,8 @@
  *
  * Two things make sure that it gets somewhere.  Where memory keeps moving
  * between devices, a fault soon leaves it where it is.  And if a range cannot
- * be mapped, maybe because of a neighbour of the page that was accessed, the
- * page is tried alone.
+ * be mapped, or not for long enough, maybe because of a neighbour of the page
+ * that was accessed, the page is tried alone.
  *
  * Bounce buffers (swiotlb=force, or memory encryption) are no memory to share
  * with CPUs: what the GPU writes there would overwrite, at some later time,
@@ -31,14 +31,11 @@
 /* When a fault gives up. */
 #define VSVM_FAULT_TIMEOUT	(10 * HZ)
 
-/* After how many tries memory stays where it is. */
-#define VSVM_FAULT_MIGRATIONS	4
-
 /*
- * After how many tries the page is mapped alone: a range is outdated whenever
- * any of its pages changes, a page much less often.
+ * After how many tries memory stays where it is, and the page is tried alone: a
+ * range is outdated whenever any of its pages changes, a page much less often.
  */
-#define VSVM_FAULT_WIDE		4U
+#define VSVM_FAULT_MIGRATIONS	4
 
 /* For how long memory stays on the device where it took several tries. */
 #define VSVM_FAULT_TIMESLICE_MS	20UL
@@ -77,6 +74,18 @@ static int vsvm_fault_check(const struct vsvm_fault *fault)
 	return ret;
 }
 
+/* Try the page alone, if the range has more.  Returns whether it has. */
+static bool vsvm_fault_alone(struct vsvm_fault *fault,
+			     struct drm_gpusvm_range *range)
+{
+	if (drm_gpusvm_range_size(range) == PAGE_SIZE)
+		return false;
+
+	vsvm_vm_remove_range(fault->vm, to_vsvm_range(range));
+	fault->narrow = true;
+	return true;
+}
+
 /*
  * Something in the range is not there, or not writable, although the page was
  * when it was checked.  It may be gone, or the trouble may be a neighbour.
@@ -84,11 +93,8 @@ static int vsvm_fault_check(const struct vsvm_fault *fault)
 static int vsvm_fault_narrow(struct vsvm_fault *fault,
 			     struct drm_gpusvm_range *range, int err)
 {
-	if (drm_gpusvm_range_size(range) > PAGE_SIZE) {
-		vsvm_vm_remove_range(fault->vm, to_vsvm_range(range));
-		fault->narrow = true;
+	if (vsvm_fault_alone(fault, range))
 		return -EAGAIN;
-	}
 
 	/* It was on the device, but the process took it back too soon. */
 	if (vsvm_fault_needs_device(fault) && fault->on_device)
@@ -192,7 +198,7 @@ static int vsvm_fault_get_pages(struct vsvm_fault *fault,
 		return -EAGAIN;
 	case -EBUSY:
 		/* That took a second, and may take no less the next time. */
-		fault->tries = max(fault->tries, VSVM_FAULT_WIDE);
+		vsvm_fault_alone(fault, range);
 		return -EAGAIN;
 	case -EPERM:
 		return vsvm_fault_narrow(fault, range, -EACCES);
@@ -286,9 +292,9 @@ static int vsvm_fault_try(struct vsvm_fault *fault)
 		return -EAGAIN;
 	}
 
-	if (fault->tries >= VSVM_FAULT_WIDE && !fault->narrow &&
-	    drm_gpusvm_range_size(range) > PAGE_SIZE)
-		return vsvm_fault_narrow(fault, range, -EBUSY);
+	if (fault->tries >= VSVM_FAULT_MIGRATIONS &&
+	    vsvm_fault_alone(fault, range))
+		return -EAGAIN;
 
 	flags.__flags = READ_ONCE(range->flags.__flags);
 	if (flags.migrate_devmem && vsvm_fault_wants_device(fault)) {
