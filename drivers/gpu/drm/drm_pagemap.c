@@ -3,6 +3,7 @@
 #include <linux/dma-mapping.h>
 #include <linux/export.h>
 #include <linux/jiffies.h>
+#include <linux/kmemleak.h>
 #include <linux/memremap.h>
 #include <linux/mempolicy.h>
 #include <linux/migrate.h>
@@ -1034,6 +1035,8 @@ static void drm_pagemap_commit(struct drm_pagemap_to_devmem *m)
 	u64 expires = 0;
 
 	drm_pagemap_zdd_get_many(m->zdd, s->ncopy);
+	/* Only device pages will point to it, which kmemleak does not scan. */
+	kmemleak_not_leak(m->zdd);
 	for (i = 0; k < s->ncopy; i++) {
 		if (!(s->src[i] & MIGRATE_PFN_MIGRATE))
 			continue;

@@ -792,8 +792,12 @@ TEST_F_TIMEOUT(unplug, peer, TIMEOUT)
 {
 	struct vsvm_gpu second;
 	uint64_t sum;
+	int ret;
 
-	ASSERT_EQ(0, vsvm_gpu_open(&second, 1));
+	ret = vsvm_gpu_open(&second, 1);
+	if (ret == -ENODEV)
+		SKIP(return, "one device only");
+	ASSERT_EQ(0, ret);
 	ASSERT_EQ(0, vsvm_prefetch(&self->gpu, self->mem, self->size,
 				   DRM_VSVM_PLACE_DEVICE));
 	ASSERT_EQ(0, vsvm_gpu_checksum(&second, self->mem, self->size, &sum));
@@ -814,8 +818,12 @@ TEST_F_TIMEOUT(unplug, again_and_again, TIMEOUT)
 	struct vsvm_gpu second;
 	struct vsvm_gpu gpu;
 	uint64_t i;
+	int ret;
 
-	ASSERT_EQ(0, vsvm_gpu_open(&second, 1));
+	ret = vsvm_gpu_open(&second, 1);
+	if (ret == -ENODEV)
+		SKIP(return, "one device only");
+	ASSERT_EQ(0, ret);
 	vsvm_gpu_close(&self->gpu);
 	for (i = 1; i <= 6; i++) {
 		ASSERT_EQ(0, vsvm_gpu_open(&gpu, 0));

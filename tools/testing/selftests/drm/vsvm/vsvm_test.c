@@ -1048,6 +1048,28 @@ TEST_F(svm, debugfs_vms)
 	EXPECT_EQ(NULL, strstr(vms.flags, "mapped device"));
 }
 
+/* What only device pages refer to is no leak. */
+TEST_F_TIMEOUT(svm, kmemleak, TIMEOUT)
+{
+	static const char path[] = "/sys/kernel/debug/kmemleak";
+	char line[128];
+	FILE *file;
+
+	if (vsvm_write_file(path, "scan"))
+		SKIP(return, "needs kmemleak, and the right to use it");
+	ASSERT_EQ(0, to_device(self));
+	/* What is younger than five seconds is not judged. */
+	sleep(6);
+	/* The first scan sees what has changed since it was allocated. */
+	ASSERT_EQ(0, vsvm_write_file(path, "scan"));
+	ASSERT_EQ(0, vsvm_write_file(path, "scan"));
+	file = fopen(path, "r");
+	ASSERT_NE(NULL, file);
+	while (fgets(line, sizeof(line), file))
+		EXPECT_EQ(NULL, strstr(line, "drm_"));
+	fclose(file);
+}
+
 TEST_F_TIMEOUT(svm, unbind, TIMEOUT)
 {
 	struct drm_vsvm_query query;
