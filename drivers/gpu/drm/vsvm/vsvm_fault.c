@@ -35,7 +35,7 @@
  * After how many tries memory stays where it is, and the page is tried alone: a
  * range is outdated whenever any of its pages changes, a page much less often.
  */
-#define VSVM_FAULT_MIGRATIONS	4
+#define VSVM_FAULT_TRIES	4
 
 /* For how long memory stays on the device where it took several tries. */
 #define VSVM_FAULT_TIMESLICE_MS	20UL
@@ -53,7 +53,7 @@ static bool vsvm_fault_wants_device(const struct vsvm_fault *fault)
 	if (vsvm_fault_needs_device(fault))
 		return true;
 	return fault->advice.place != DRM_VSVM_PLACE_SYSTEM &&
-	       fault->tries < VSVM_FAULT_MIGRATIONS;
+	       fault->tries < VSVM_FAULT_TRIES;
 }
 
 /* Whether the process itself could do what the GPU wants to. */
@@ -292,7 +292,7 @@ static int vsvm_fault_try(struct vsvm_fault *fault)
 		return -EAGAIN;
 	}
 
-	if (fault->tries >= VSVM_FAULT_MIGRATIONS &&
+	if (fault->tries >= VSVM_FAULT_TRIES &&
 	    vsvm_fault_alone(fault, range))
 		return -EAGAIN;
 

@@ -56,7 +56,11 @@ FIXTURE_VARIANT_ADD(exec, second_device) {
 
 FIXTURE_SETUP(exec)
 {
-	ASSERT_EQ(0, vsvm_gpu_open(&self->gpu, variant->device));
+	int ret = vsvm_gpu_open(&self->gpu, variant->device);
+
+	if (ret == -ENODEV && variant->device)
+		SKIP(return, "one device only");
+	ASSERT_EQ(0, ret);
 	self->page = getpagesize();
 	self->size = NPAGES * self->page;
 	self->mem = vsvm_alloc(self->size, self->size);

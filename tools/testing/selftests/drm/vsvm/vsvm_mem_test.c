@@ -313,30 +313,16 @@ static int gpu_sum_is(struct vsvm_gpu *gpu, const void *mem, size_t size,
 	return ret;
 }
 
-/* How many pages of memory that is new come with the first. */
-static long touch_brings(uint64_t *mem, size_t npages)
-{
-	uint8_t state[512];
-	size_t i;
-	long n = 0;
-	int ret;
-
-	mem[0] = 1;
-	if (npages > sizeof(state))
-		npages = sizeof(state);
-	ret = vsvm_pagemap(mem, npages, state);
-	for (i = 0; i < npages && !ret; i++)
-		n += state[i] == VSVM_PAGEMAP_PRESENT;
-	return ret ? ret : n;
-}
-
 TEST_F_TIMEOUT(kind, cpu_first, TIMEOUT)
 {
 	uint64_t sum, zero = 0;
 
+	/* The first touch of new memory brings a whole folio. */
 	if (variant->folio) {
+		self->mem[0] = 1;
 		EXPECT_EQ((long)(variant->folio / self->page),
-			  touch_brings(self->mem, self->npages));
+			  vsvm_count(&self->gpu, self->mem, self->size,
+				     DRM_VSVM_PLACE_SYSTEM));
 	}
 	vsvm_fill(self->mem, self->size, 1);
 	sum = vsvm_checksum(self->mem, self->size);
@@ -1696,21 +1682,37 @@ TEST_F(gpu, userfaultfd)
 
 #define CGROUP "/sys/fs/cgroup/vsvm_test"
 
+/* In a child, all of whose memory belongs to a new group. */
+static int run_in_cgroup(const char *limit, int (*work)(struct vsvm_gpu *gpu))
+{
+	struct vsvm_gpu gpu;
+	pid_t pid;
+
+	vsvm_write_file("/sys/fs/cgroup/cgroup.subtree_control", "+memory");
+	if (mkdir(CGROUP, 0755))
+		return -errno;
+	pid = fork();
+	if (pid)
+		return check_child(pid);
+
+	if (vsvm_write_file(CGROUP "/memory.max", limit) ||
+	    vsvm_write_file(CGROUP "/cgroup.procs", "0"))
+		_exit(1);
+	if (vsvm_gpu_open(&gpu, 0))
+		_exit(2);
+	_exit(work(&gpu));
+}
+
 /*
  * More than the limit of the group: the rest is swapped, nothing is lost.  In
  * pieces, since device memory counts and cannot be swapped.
  */
-static int work_in_cgroup(void)
+static int work_beyond_limit(struct vsvm_gpu *gpu)
 {
 	size_t piece = 512 * 1024, i;
-	struct vsvm_gpu gpu;
 	char *mem[12];
 	uint64_t sum;
 
-	if (vsvm_write_file(CGROUP "/cgroup.procs", "0"))
-		return 1;
-	if (vsvm_gpu_open(&gpu, 0))
-		return 2;
 	for (i = 0; i < 12; i++) {
 		mem[i] = vsvm_alloc(piece, piece);
 		if (!mem[i])
@@ -1718,9 +1720,9 @@ static int work_in_cgroup(void)
 		vsvm_fill(mem[i], piece, i + 1);
 	}
 	for (i = 0; i < 12; i++) {
-		if (vsvm_gpu_checksum(&gpu, mem[i], piece, &sum))
+		if (vsvm_gpu_checksum(gpu, mem[i], piece, &sum))
 			return 4;
-		if (vsvm_prefetch(&gpu, mem[i], piece, DRM_VSVM_PLACE_SYSTEM))
+		if (vsvm_prefetch(gpu, mem[i], piece, DRM_VSVM_PLACE_SYSTEM))
 			return 5;
 		if (vsvm_checksum(mem[i], piece) != sum)
 			return 6;
@@ -1748,15 +1750,7 @@ static long cgroup_figure(const char *file, const char *name)
 
 TEST_F_TIMEOUT(gpu, memcg_limit, TIMEOUT)
 {
-	pid_t pid;
-
-	vsvm_write_file("/sys/fs/cgroup/cgroup.subtree_control", "+memory");
-	ASSERT_EQ(0, mkdir(CGROUP, 0755));
-	ASSERT_EQ(0, vsvm_write_file(CGROUP "/memory.max", "5M"));
-	pid = fork();
-	if (!pid)
-		_exit(work_in_cgroup());
-	EXPECT_EQ(0, check_child(pid));
+	EXPECT_EQ(0, run_in_cgroup("5M", work_beyond_limit));
 	EXPECT_LT(0, cgroup_figure(CGROUP "/memory.events", "max "));
 	EXPECT_EQ(0, cgroup_figure(CGROUP "/memory.events", "oom_kill "));
 	EXPECT_EQ(0, vsvm_wait_used(self->gpu.fd, self->gpu.query.vram_used));
@@ -1765,28 +1759,32 @@ TEST_F_TIMEOUT(gpu, memcg_limit, TIMEOUT)
 	EXPECT_EQ(0, rmdir(CGROUP));
 }
 
-/* Memory that is read by the device in many places, far from each other. */
-static int fault_in_cgroup(size_t places)
+/* A table of the device has 512 entries, of eight bytes. */
+#define TABLE_ENTRIES	512
+#define TABLE_SIZE	(TABLE_ENTRIES * 8L)
+#define TABLES		128
+
+/*
+ * One page in each: with all of their pages DMA-API debugging would have to
+ * search, for each mapping of the zero page, all others.
+ */
+static int work_in_many_tables(struct vsvm_gpu *gpu)
 {
-	size_t table = 512 * getpagesize(), size = places * table, i;
-	struct vsvm_gpu gpu;
+	size_t page = getpagesize(), i;
 	uint64_t sum;
 	char *mem;
 
-	if (vsvm_write_file(CGROUP "/cgroup.procs", "0"))
-		return 1;
-	if (vsvm_gpu_open(&gpu, 0))
-		return 2;
-	mem = vsvm_alloc(size, table);
-	if (!mem || vsvm_advise(&gpu, mem, size, DRM_VSVM_PLACE_SYSTEM))
-		return 3;
-	for (i = 0; i < size; i += table)
-		if (vsvm_gpu_checksum(&gpu, mem + i, 8, &sum))
+	for (i = 0; i < TABLES; i++) {
+		mem = vsvm_alloc(page, TABLE_ENTRIES * page);
+		if (!mem || vsvm_advise(gpu, mem, page, DRM_VSVM_PLACE_SYSTEM))
+			return 3;
+		if (vsvm_gpu_checksum(gpu, mem, 8, &sum))
 			return 4;
+	}
 	/* The figures come a few seconds late. */
 	for (i = 0; i < 100; i++) {
 		if (cgroup_figure(CGROUP "/memory.stat", "slab ") >=
-		    (long)(places * 4096))
+		    TABLES * TABLE_SIZE)
 			return 0;
 		usleep(100 * 1000);
 	}
@@ -1796,15 +1794,7 @@ static int fault_in_cgroup(size_t places)
 /* The device's page tables are paid for by who has the memory. */
 TEST_F_TIMEOUT(gpu, memcg_pays_for_tables, TIMEOUT)
 {
-	pid_t pid;
-
-	vsvm_write_file("/sys/fs/cgroup/cgroup.subtree_control", "+memory");
-	ASSERT_EQ(0, mkdir(CGROUP, 0755));
-	pid = fork();
-	ASSERT_LE(0, pid);
-	if (!pid)
-		_exit(fault_in_cgroup(128));
-	EXPECT_EQ(0, check_child(pid));
+	EXPECT_EQ(0, run_in_cgroup("max", work_in_many_tables));
 	EXPECT_EQ(0, rmdir(CGROUP));
 }
 

@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdint.h>
@@ -476,6 +477,69 @@ TEST_F_TIMEOUT(race, mprotect_during_job, TIMEOUT)
 		ASSERT_EQ(0, mprotect(self->mem, self->size,
 				      PROT_READ | PROT_WRITE));
 	}
+}
+
+struct storm {
+	pthread_t thread;
+	char *mem;
+	size_t size;
+	atomic_ulong rounds;
+	atomic_bool stop;
+};
+
+static void *discard_all_the_time(void *arg)
+{
+	struct storm *storm = arg;
+
+	while (!atomic_load(&storm->stop)) {
+		madvise(storm->mem, storm->size, MADV_DONTNEED);
+		atomic_fetch_add(&storm->rounds, 1);
+	}
+	return NULL;
+}
+
+/* Until one that began after this was called is over. */
+static void wait_for_storm(struct storm *storm)
+{
+	unsigned long rounds = atomic_load(&storm->rounds);
+
+	while (atomic_load(&storm->rounds) - rounds < 2)
+		sched_yield();
+}
+
+/*
+ * What is mapped at once changes faster than it can be mapped, but not the page
+ * that is needed: in the end it is mapped alone, and what happens to the others
+ * is no reason for a fault any more.
+ */
+TEST_F_TIMEOUT(race, neighbours_change_all_the_time, TIMEOUT)
+{
+	size_t size = 512 * self->page;
+	struct drm_vsvm_query before, after;
+	struct storm storm = {};
+	uint64_t round = 0;
+	uint64_t *mem;
+
+	mem = vsvm_alloc(size, size);
+	ASSERT_NE(NULL, mem);
+	ASSERT_EQ(0, vsvm_advise(&self->gpu, mem, size,
+				 DRM_VSVM_PLACE_SYSTEM));
+	storm.mem = (char *)mem + self->page;
+	storm.size = size - self->page;
+	ASSERT_EQ(0, pthread_create(&storm.thread, NULL, discard_all_the_time,
+				    &storm));
+	do {
+		wait_for_storm(&storm);
+		ASSERT_EQ(0, vsvm_query(self->gpu.fd, &before));
+		ASSERT_EQ(0, vsvm_gpu_fill(&self->gpu, mem, self->page,
+					   ++round));
+		ASSERT_EQ(round, *mem);
+		ASSERT_EQ(0, vsvm_query(self->gpu.fd, &after));
+	} while (after.gpu_faults != before.gpu_faults);
+	atomic_store(&storm.stop, true);
+	ASSERT_EQ(0, pthread_join(storm.thread, NULL));
+	EXPECT_EQ(-1, vsvm_verify_value(mem, self->page, round));
+	munmap(mem, size);
 }
 
 /*

@@ -1065,8 +1065,11 @@ TEST_F_TIMEOUT(svm, kmemleak, TIMEOUT)
 	ASSERT_EQ(0, vsvm_write_file(path, "scan"));
 	file = fopen(path, "r");
 	ASSERT_NE(NULL, file);
-	while (fgets(line, sizeof(line), file))
-		EXPECT_EQ(NULL, strstr(line, "drm_"));
+	while (fgets(line, sizeof(line), file)) {
+		EXPECT_EQ(NULL, strstr(line, "drm_")) {
+			TH_LOG("kmemleak: %s", line);
+		}
+	}
 	fclose(file);
 }
 
