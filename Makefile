@@ -36,7 +36,7 @@ docs:			## build the pages of Documentation/gpu with htmldocs; complaints about 
 	@scripts/docs
 coverage:		## which lines of the drivers the tests execute
 	@scripts/coverage
-mbox:			## one mailbox with the cover letter and the patches: build/series.mbox
+mbox:			## one threaded mailbox per section, each with its cover letter: build/mbox
 	@scripts/mbox
 vanilla:		## apply and build on the vanilla kernel Debian's package is made from
 	@scripts/other vanilla
