@@ -11,23 +11,30 @@
 #include <linux/completion.h>
 #include <linux/delay.h>
 #include <linux/highmem.h>
+#include <linux/hmm.h>
 #include <linux/ioport.h>
 #include <linux/kthread.h>
 #include <linux/memremap.h>
 #include <linux/migrate.h>
 #include <linux/mm.h>
 #include <linux/mman.h>
+#include <linux/mmu_notifier.h>
 #include <linux/module.h>
 #include <linux/rcupdate.h>
 #include <linux/rmap.h>
+#include <linux/sched/signal.h>
+#include <linux/sched/task.h>
 #include <linux/sizes.h>
 #include <linux/slab.h>
 #include <linux/spinlock.h>
 #include <linux/uaccess.h>
+#include <linux/vmstat.h>
 
 #define TEST_POOL_SIZE	SZ_4M		/* a multiple of the sub-section size */
 #define TEST_POOL_PAGES	32		/* the pages of it that are used */
 #define TEST_PAGES	8		/* pages of an ordinary test buffer */
+#define TEST_PATIENCE	(20 * HZ)	/* for what must come soon */
+#define TEST_FAULT_RETRY	((__force int)VM_FAULT_RETRY)
 
 /**
  * struct test_pool - device memory
@@ -40,6 +47,8 @@
  * @nr_faults: CPU faults seen
  * @fault_locked: whether the page of the last CPU fault was locked
  * @fault_refs: references to the page of the last CPU fault
+ * @delay: for how long to put off a CPU fault, in jiffies
+ * @nr_delays: CPU faults that were asked to wait for @delay
  */
 struct test_pool {
 	struct dev_pagemap pgmap;
@@ -51,6 +60,8 @@ struct test_pool {
 	atomic_t nr_faults;
 	bool fault_locked;
 	int fault_refs;
+	unsigned long delay;
+	atomic_t nr_delays;
 };
 
 /* The thread of a test case is the only one that drives the pool. */
@@ -166,9 +177,21 @@ static vm_fault_t pool_migrate_to_ram(struct vm_fault *vmf)
 	return pool->fault ? pool->fault(vmf) : fault_migrate(vmf, false);
 }
 
+static unsigned long pool_fault_delay(struct vm_fault *vmf)
+{
+	if (!pool->delay)
+		return 0;
+
+	pool->fault_locked = PageLocked(vmf->page);
+	pool->fault_refs = page_ref_count(vmf->page);
+	/* A fault that waits again and again would never end. */
+	return atomic_inc_return(&pool->nr_delays) > 4 ? 0 : pool->delay;
+}
+
 static const struct dev_pagemap_ops pool_ops = {
 	.page_free = pool_page_free,
 	.migrate_to_ram = pool_migrate_to_ram,
+	.fault_delay = pool_fault_delay,
 };
 
 static u64 test_pattern(unsigned long page, unsigned int i)
@@ -182,8 +205,8 @@ static unsigned long test_page_addr(const struct test_buf *buf, unsigned long i)
 }
 
 /* Map a buffer and fill it with a pattern of its own for each page. */
-static void test_buf_init(struct kunit *test, struct test_buf *buf,
-			  unsigned long npages)
+static void test_buf_map(struct kunit *test, struct test_buf *buf,
+			 unsigned long npages, unsigned long flags)
 {
 	u64 *data = kunit_kmalloc(test, PAGE_SIZE, GFP_KERNEL);
 	unsigned long i;
@@ -195,7 +218,7 @@ static void test_buf_init(struct kunit *test, struct test_buf *buf,
 	buf->npages = npages;
 	buf->addr = kunit_vm_mmap(test, NULL, 0, npages * PAGE_SIZE,
 				  PROT_READ | PROT_WRITE,
-				  MAP_PRIVATE | MAP_ANONYMOUS, 0);
+				  MAP_PRIVATE | MAP_ANONYMOUS | flags, 0);
 	KUNIT_ASSERT_NE(test, buf->addr, 0);
 	KUNIT_ASSERT_FALSE(test, IS_ERR_VALUE(buf->addr));
 
@@ -206,6 +229,12 @@ static void test_buf_init(struct kunit *test, struct test_buf *buf,
 				copy_to_user((void __user *)test_page_addr(buf, i),
 					     data, PAGE_SIZE));
 	}
+}
+
+static void test_buf_init(struct kunit *test, struct test_buf *buf,
+			  unsigned long npages)
+{
+	test_buf_map(test, buf, npages, 0);
 }
 
 static void test_buf_unmap(struct kunit *test, struct test_buf *buf)
@@ -396,24 +425,81 @@ static void fault_page_is_locked(struct kunit *test)
 	test_buf_unmap(test, &buf);
 }
 
-/* A thread that reads a word of another thread's address space */
+/*
+ * A thread that reads a word of another thread's address space; or, with @flags,
+ * only has a fault.
+ */
 struct test_faulter {
 	struct mm_struct *mm;
 	unsigned long addr;
+	unsigned int flags;
+	struct task_struct *task;
 	struct completion done;
+	unsigned long faults;
 	u64 value;
 	int ret;
 };
 
+static int test_fault(struct mm_struct *mm, unsigned long addr,
+		      unsigned int flags)
+{
+	vm_fault_t ret;
+
+	mmap_read_lock(mm);
+	ret = handle_mm_fault(vma_lookup(mm, addr), addr, flags, NULL);
+	if (!(ret & VM_FAULT_RETRY))
+		mmap_read_unlock(mm);
+
+	return (__force int)ret;
+}
+
 static int test_faulter_fn(void *data)
 {
 	struct test_faulter *faulter = data;
+	unsigned long faults = current->min_flt + current->maj_flt;
 
+	allow_signal(SIGKILL);
+	allow_signal(SIGUSR1);
 	kthread_use_mm(faulter->mm);
-	faulter->ret = get_user(faulter->value, (u64 __user *)faulter->addr);
+	if (faulter->flags)
+		faulter->ret = test_fault(faulter->mm, faulter->addr,
+					  faulter->flags);
+	else
+		faulter->ret = get_user(faulter->value,
+					(u64 __user *)faulter->addr);
 	kthread_unuse_mm(faulter->mm);
-	complete(&faulter->done);
+	faulter->faults = current->min_flt + current->maj_flt - faults;
+	complete_all(&faulter->done);
 	return 0;
+}
+
+static void test_faulter_start(struct kunit *test, struct test_faulter *faulter,
+			       unsigned long addr, unsigned int flags)
+{
+	*faulter = (struct test_faulter) {
+		.mm = current->mm,
+		.addr = addr,
+		.flags = flags,
+		.ret = -ENOMEM,
+	};
+	init_completion(&faulter->done);
+	faulter->task = kthread_create(test_faulter_fn, faulter,
+				       "migrate_device_faulter");
+	KUNIT_ASSERT_FALSE(test, IS_ERR(faulter->task));
+	get_task_struct(faulter->task);
+	wake_up_process(faulter->task);
+}
+
+/* Returns whether it ends soon. */
+static bool test_faulter_ends(struct test_faulter *faulter)
+{
+	unsigned long left;
+
+	left = wait_for_completion_timeout(&faulter->done, TEST_PATIENCE);
+	wait_for_completion(&faulter->done);
+	put_task_struct(faulter->task);
+
+	return left;
 }
 
 static vm_fault_t fault_slowly(struct vm_fault *vmf)
@@ -425,7 +511,6 @@ static vm_fault_t fault_slowly(struct vm_fault *vmf)
 static void fault_is_served_once(struct kunit *test)
 {
 	struct test_faulter faulter[2];
-	struct task_struct *task;
 	struct test_buf buf;
 	unsigned int i;
 
@@ -433,25 +518,39 @@ static void fault_is_served_once(struct kunit *test)
 	test_buf_to_device(test, &buf);
 
 	pool->fault = fault_slowly;
+	for (i = 0; i < ARRAY_SIZE(faulter); i++)
+		test_faulter_start(test, &faulter[i], buf.addr, 0);
 	for (i = 0; i < ARRAY_SIZE(faulter); i++) {
-		faulter[i].mm = current->mm;
-		faulter[i].addr = buf.addr;
-		faulter[i].value = 0;
-		faulter[i].ret = -ENOMEM;
-		init_completion(&faulter[i].done);
-		task = kthread_run(test_faulter_fn, &faulter[i],
-				   "migrate_device_faulter");
-		if (IS_ERR(task))
-			complete(&faulter[i].done);
-	}
-	for (i = 0; i < ARRAY_SIZE(faulter); i++) {
-		wait_for_completion(&faulter[i].done);
+		KUNIT_EXPECT_TRUE(test, test_faulter_ends(&faulter[i]));
 		KUNIT_EXPECT_EQ(test, faulter[i].ret, 0);
 		KUNIT_EXPECT_EQ(test, faulter[i].value, test_pattern(0, 0));
 	}
 
 	KUNIT_EXPECT_EQ(test, atomic_read(&pool->nr_faults), 1);
 	KUNIT_EXPECT_EQ(test, pool_nr_used(), 0);
+	test_buf_unmap(test, &buf);
+}
+
+static void fault_sleeps_while_page_is_locked(struct kunit *test)
+{
+	struct test_faulter faulter;
+	struct test_buf buf;
+
+	test_buf_init(test, &buf, 1);
+	test_buf_to_device(test, &buf);
+
+	lock_page(buf.dev_page[0]);
+	test_faulter_start(test, &faulter, buf.addr, 0);
+	msleep(200);
+	KUNIT_EXPECT_FALSE(test, completion_done(&faulter.done));
+	unlock_page(buf.dev_page[0]);
+	KUNIT_EXPECT_TRUE(test, test_faulter_ends(&faulter));
+
+	KUNIT_EXPECT_EQ(test, faulter.ret, 0);
+	KUNIT_EXPECT_EQ(test, faulter.value, test_pattern(0, 0));
+	/* Not one after the other in the meantime */
+	KUNIT_EXPECT_LE(test, faulter.faults, 3);
+	KUNIT_EXPECT_EQ(test, atomic_read(&pool->nr_faults), 1);
 	test_buf_unmap(test, &buf);
 }
 
@@ -498,39 +597,165 @@ static void fault_page_is_restored(struct kunit *test)
 	test_buf_unmap(test, &buf);
 }
 
-static vm_fault_t fault_release_early(struct vm_fault *vmf)
+static void fault_is_delayed_once(struct kunit *test)
 {
-	struct page *page = vmf->page;
-	unsigned long src = page_to_pfn(page), dst = 0;
-
-	if (!fault_flag_allow_retry_first(vmf->flags) ||
-	    vmf->flags & FAULT_FLAG_RETRY_NOWAIT)
-		return VM_FAULT_SIGBUS;
-
-	vmf->page = NULL;
-	unlock_page(page);
-	put_page(page);
-	mmap_read_unlock(vmf->vma->vm_mm);
-
-	/* The fault is not in the way of an eviction now. */
-	migrate_device_pfns(&src, 1);
-	copy_to_ram(&src, &dst, 1);
-	migrate_device_pages(&src, &dst, 1);
-	migrate_device_finalize(&src, &dst, 1);
-
-	return VM_FAULT_RETRY;
-}
-
-static void fault_page_is_released_early(struct kunit *test)
-{
+	unsigned long start = jiffies;
 	struct test_buf buf;
 
 	test_buf_init(test, &buf, 1);
 	test_buf_to_device(test, &buf);
-	pool->fault = fault_release_early;
+	pool->delay = HZ / 5;
 	test_buf_check(test, &buf);
+	KUNIT_EXPECT_GE(test, jiffies - start, pool->delay);
+	KUNIT_EXPECT_EQ(test, atomic_read(&pool->nr_delays), 1);
 	KUNIT_EXPECT_EQ(test, atomic_read(&pool->nr_faults), 1);
-	KUNIT_EXPECT_EQ(test, pool_nr_used(), 0);
+	test_buf_unmap(test, &buf);
+}
+
+struct test_delay {
+	const char *name;
+	unsigned int flags;
+	bool stranger;
+	bool delayed;
+};
+
+static const struct test_delay test_delays[] = {
+	{ "first try", FAULT_FLAG_ALLOW_RETRY, .delayed = true },
+	{ "user", FAULT_FLAG_DEFAULT | FAULT_FLAG_USER, .delayed = true },
+	{ "second try", FAULT_FLAG_ALLOW_RETRY | FAULT_FLAG_TRIED },
+	{ "no retry", FAULT_FLAG_USER },
+	{ "no wait", FAULT_FLAG_ALLOW_RETRY | FAULT_FLAG_RETRY_NOWAIT },
+	{ "remote", FAULT_FLAG_ALLOW_RETRY | FAULT_FLAG_REMOTE },
+	{ "another address space", FAULT_FLAG_ALLOW_RETRY, .stranger = true },
+};
+
+static void test_delay_desc(const struct test_delay *delay, char *desc)
+{
+	strscpy(desc, delay->name, KUNIT_PARAM_DESC_SIZE);
+}
+
+KUNIT_ARRAY_PARAM(test_delay, test_delays, test_delay_desc);
+
+static void fault_is_delayed_where_allowed(struct kunit *test)
+{
+	const struct test_delay *delay = test->param_value;
+	struct mm_struct *mm;
+	struct test_buf buf;
+	int ret;
+
+	test_buf_init(test, &buf, 1);
+	test_buf_to_device(test, &buf);
+	pool->delay = 1;
+	mm = current->mm;
+	if (delay->stranger)
+		kthread_unuse_mm(mm);
+	ret = test_fault(mm, buf.addr, delay->flags);
+	if (delay->stranger)
+		kthread_use_mm(mm);
+
+	KUNIT_EXPECT_EQ(test, ret, delay->delayed ? TEST_FAULT_RETRY : 0);
+	KUNIT_EXPECT_EQ(test, atomic_read(&pool->nr_delays), delay->delayed);
+	KUNIT_EXPECT_EQ(test, atomic_read(&pool->nr_faults), !delay->delayed);
+	KUNIT_EXPECT_TRUE(test, pool->fault_locked);
+	KUNIT_EXPECT_EQ(test, pool->fault_refs, 2);
+
+	pool->delay = 0;
+	test_buf_check(test, &buf);
+	test_buf_unmap(test, &buf);
+}
+
+static void delayed_evict(struct kunit *test, struct test_buf *buf)
+{
+	unsigned long src = page_to_pfn(buf->dev_page[0]), dst = 0;
+
+	KUNIT_EXPECT_EQ(test, 0, migrate_device_pfns(&src, 1));
+	copy_to_ram(&src, &dst, 1);
+	migrate_device_pages(&src, &dst, 1);
+	migrate_device_finalize(&src, &dst, 1);
+}
+
+static void delayed_fault(struct kunit *test, struct test_buf *buf)
+{
+	KUNIT_EXPECT_EQ(test, 0, test_fault(current->mm, buf->addr,
+					    FAULT_FLAG_REMOTE));
+}
+
+static void delayed_unmap(struct kunit *test, struct test_buf *buf)
+{
+	test_buf_unmap(test, buf);
+}
+
+struct test_delayed {
+	const char *name;
+	void (*act)(struct kunit *test, struct test_buf *buf);
+	int sig;
+	unsigned int flags;
+	int ret;
+};
+
+/* What ends a delay. A thread without flags repeats its access. */
+static const struct test_delayed test_delayed[] = {
+	{ "eviction", delayed_evict },
+	{ "another fault", delayed_fault },
+	{ "munmap", delayed_unmap, .ret = -EFAULT },
+	{ "a fatal signal", .sig = SIGKILL, .ret = -EFAULT },
+	{ "a fatal signal only", .sig = SIGKILL,
+	  .flags = FAULT_FLAG_ALLOW_RETRY, .ret = TEST_FAULT_RETRY },
+	{ "a signal", .sig = SIGUSR1 },
+};
+
+static void test_delayed_desc(const struct test_delayed *delayed, char *desc)
+{
+	strscpy(desc, delayed->name, KUNIT_PARAM_DESC_SIZE);
+}
+
+KUNIT_ARRAY_PARAM(test_delayed, test_delayed, test_delayed_desc);
+
+/* Wait until somebody waits for the page to come, and holds nothing of it. */
+static void test_wait_delayed(struct kunit *test, struct page *page)
+{
+	unsigned long deadline = jiffies + TEST_PATIENCE;
+
+	while (time_before(jiffies, deadline) &&
+	       (!atomic_read(&pool->nr_delays) || PageLocked(page) ||
+		page_ref_count(page) > 1))
+		msleep(20);
+	test_expect_resident(test, page);
+	KUNIT_EXPECT_EQ(test, atomic_read(&pool->nr_delays), 1);
+}
+
+static void fault_delay_ends(struct kunit *test)
+{
+	const struct test_delayed *delayed = test->param_value;
+	struct test_faulter faulter;
+	struct test_buf buf;
+
+	test_buf_init(test, &buf, 1);
+	test_buf_to_device(test, &buf);
+	pool->delay = 2 * TEST_PATIENCE;
+	test_faulter_start(test, &faulter, buf.addr, delayed->flags);
+	test_wait_delayed(test, buf.dev_page[0]);
+
+	if (delayed->flags & FAULT_FLAG_ALLOW_RETRY) {
+		send_sig(SIGUSR1, faulter.task, 1);
+		msleep(100);
+		KUNIT_EXPECT_FALSE(test, completion_done(&faulter.done));
+	}
+	if (delayed->sig)
+		send_sig(delayed->sig, faulter.task, 1);
+	else
+		delayed->act(test, &buf);
+	KUNIT_EXPECT_TRUE(test, test_faulter_ends(&faulter));
+
+	KUNIT_EXPECT_EQ(test, faulter.ret, delayed->ret);
+	if (!delayed->ret)
+		KUNIT_EXPECT_EQ(test, faulter.value, test_pattern(0, 0));
+	KUNIT_EXPECT_EQ(test, atomic_read(&pool->nr_delays), 1);
+	if (delayed->act == delayed_unmap)
+		return;
+
+	pool->delay = 0;
+	test_buf_check(test, &buf);
 	test_buf_unmap(test, &buf);
 }
 
@@ -634,26 +859,233 @@ static void evict_during_munmap(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, pool_nr_used(), 0);
 }
 
-static void evict_skips_unmapped(struct kunit *test)
+/*
+ * Map memory with a huge page in it, at the address returned.  Returns 0 if there
+ * is none to be had.
+ */
+static unsigned long test_huge_map(struct kunit *test)
 {
-	struct test_buf buf;
-	unsigned long src, dst = 0;
+	struct vm_area_struct *vma;
+	unsigned long addr;
+	struct page *page;
+	bool huge = false;
+
+	addr = kunit_vm_mmap(test, NULL, 0, 2 * PMD_SIZE, PROT_READ | PROT_WRITE,
+			     MAP_PRIVATE | MAP_ANONYMOUS, 0);
+	KUNIT_ASSERT_NE(test, addr, 0);
+	KUNIT_ASSERT_FALSE(test, IS_ERR_VALUE(addr));
+	addr = ALIGN(addr, PMD_SIZE);
+
+	mmap_write_lock(current->mm);
+	vma = vma_lookup(current->mm, addr);
+	if (vma)
+		vm_flags_set(vma, VM_HUGEPAGE);
+	mmap_write_unlock(current->mm);
+	KUNIT_ASSERT_NOT_NULL(test, vma);
+
+	KUNIT_ASSERT_EQ(test, 0, put_user(1ULL, (u64 __user *)addr));
+	if (get_user_pages_fast(addr, 1, 0, &page) == 1) {
+		huge = PageTransHuge(compound_head(page));
+		put_page(page);
+	}
+	return huge ? addr : 0;
+}
+
+static void huge_page_found_locked(struct kunit *test)
+{
+	unsigned long src[1], dst[1] = {};
+	struct migrate_vma args = {
+		.src = src,
+		.dst = dst,
+		.pgmap_owner = pool,
+		.flags = MIGRATE_VMA_SELECT_SYSTEM,
+	};
+	struct folio *folio;
+	struct page *page;
+	int refs, i;
+
+	args.start = test_huge_map(test);
+	if (!args.start)
+		kunit_skip(test, "no huge page");
+	args.end = args.start + PAGE_SIZE;
+	KUNIT_ASSERT_EQ(test, 1, get_user_pages_fast(args.start, 1, 0, &page));
+	folio = page_folio(page);
+
+	folio_lock(folio);
+	refs = folio_ref_count(folio);
+	mmap_read_lock(current->mm);
+	args.vma = vma_lookup(current->mm, args.start);
+	for (i = 0; i < 3; i++) {
+		KUNIT_EXPECT_EQ(test, 0, migrate_vma_setup(&args));
+		KUNIT_EXPECT_EQ(test, src[0], 0);
+		migrate_vma_pages(&args);
+		migrate_vma_finalize(&args);
+	}
+	mmap_read_unlock(current->mm);
+	KUNIT_EXPECT_EQ(test, folio_ref_count(folio), refs);
+	folio_unlock(folio);
+	put_page(page);
+}
+
+#ifdef CONFIG_X86
+/* Every flush of the TLB of an address space is counted. */
+static u64 test_nr_flushes(struct mm_struct *mm)
+{
+	return atomic64_read(&mm->context.tlb_gen);
+}
+#else
+static u64 test_nr_flushes(struct mm_struct *mm)
+{
+	return 0;
+}
+#endif
+
+/* The number of flushes when a collection began and when it split a folio */
+struct test_flushes {
+	struct mmu_notifier mn;
+	u64 collect;
+	u64 split;
+};
+
+static int test_flushes_start(struct mmu_notifier *mn,
+			      const struct mmu_notifier_range *range)
+{
+	struct test_flushes *flushes = container_of(mn, struct test_flushes, mn);
+
+	if (range->event == MMU_NOTIFY_MIGRATE)
+		flushes->collect = test_nr_flushes(range->mm);
+	else if (range->event == MMU_NOTIFY_CLEAR && !flushes->split)
+		flushes->split = test_nr_flushes(range->mm);
+	return 0;
+}
+
+static const struct mmu_notifier_ops test_flushes_ops = {
+	.invalidate_range_start = test_flushes_start,
+};
+
+/*
+ * A base page, which is not exclusive so that it is not flushed on its own, in
+ * front of the rest of a huge page that is mapped by PTEs
+ */
+static unsigned long test_huge_tail_map(struct kunit *test)
+{
+	unsigned long addr = test_huge_map(test);
+	struct vm_area_struct *vma;
 	struct page *page;
 
-	test_buf_init(test, &buf, 1);
-	test_buf_to_device(test, &buf);
-	page = buf.dev_page[0];
-	get_page(page);
-	test_buf_unmap(test, &buf);
-	KUNIT_EXPECT_FALSE(test, page_mapped(page));
+	if (!addr)
+		return 0;
+	mmap_write_lock(current->mm);
+	vma = vma_lookup(current->mm, addr);
+	vm_flags_clear(vma, VM_HUGEPAGE);
+	mmap_write_unlock(current->mm);
 
-	migrate_device_range(&src, page_to_pfn(page), 1);
-	KUNIT_EXPECT_EQ(test, src, 0);
-	KUNIT_EXPECT_FALSE(test, PageLocked(page));
-	KUNIT_EXPECT_EQ(test, page_ref_count(page), 1);
+	KUNIT_ASSERT_EQ(test, 0, vm_munmap(addr, PAGE_SIZE));
+	KUNIT_ASSERT_EQ(test, addr,
+			vm_mmap(NULL, addr, PAGE_SIZE, PROT_READ | PROT_WRITE,
+				MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, 0));
+	KUNIT_ASSERT_EQ(test, 0, put_user(1ULL, (u64 __user *)addr));
+	KUNIT_ASSERT_EQ(test, 1, get_user_pages_fast(addr, 1, 0, &page));
+	ClearPageAnonExclusive(page);
+	put_page(page);
+
+	return addr;
+}
+
+static void split_flushes_tlb(struct kunit *test)
+{
+	struct test_flushes flushes = { .mn.ops = &test_flushes_ops };
+	unsigned long src[2], dst[2] = {};
+	struct migrate_vma args = {
+		.src = src,
+		.dst = dst,
+		.pgmap_owner = pool,
+		.flags = MIGRATE_VMA_SELECT_SYSTEM,
+	};
+
+	if (!IS_ENABLED(CONFIG_X86))
+		kunit_skip(test, "flushes are not counted");
+	args.start = test_huge_tail_map(test);
+	if (!args.start)
+		kunit_skip(test, "no huge page");
+	args.end = args.start + 2 * PAGE_SIZE;
+
+	KUNIT_ASSERT_EQ(test, 0, mmu_notifier_register(&flushes.mn, current->mm));
+	mmap_read_lock(current->mm);
+	args.vma = vma_lookup(current->mm, args.start);
+	KUNIT_EXPECT_GE(test, args.vma->vm_end, args.end);
+	KUNIT_EXPECT_EQ(test, 0, migrate_vma_setup(&args));
+	KUNIT_EXPECT_EQ(test, args.cpages, 2);
+	KUNIT_EXPECT_NE(test, flushes.split, 0);
+	KUNIT_EXPECT_GT(test, flushes.split, flushes.collect);
+	migrate_vma_pages(&args);
+	migrate_vma_finalize(&args);
+	mmap_read_unlock(current->mm);
+	mmu_notifier_unregister(&flushes.mn, current->mm);
+}
+
+/* A thread that tries to evict a page */
+struct test_evictor {
+	struct page *page;
+	struct completion done;
+	unsigned long src;
+};
+
+static int test_evictor_fn(void *data)
+{
+	struct test_evictor *evictor = data;
+	unsigned long src, dst = 0;
+
+	migrate_device_range(&src, page_to_pfn(evictor->page), 1);
+	evictor->src = src;
 	migrate_device_pages(&src, &dst, 1);
 	migrate_device_finalize(&src, &dst, 1);
+	complete(&evictor->done);
+	return 0;
+}
+
+/*
+ * The anon_vma that an unmapped page still points to must be left alone.  Here it
+ * is kept by a second page, and locked, so that any use of it takes a while.
+ */
+static void evict_skips_unmapped(struct kunit *test)
+{
+	struct test_evictor evictor = { .src = ~0UL };
+	struct task_struct *task;
+	struct anon_vma *anon_vma;
+	unsigned long in_time;
+	struct test_buf buf;
+	struct page *page;
+
+	test_buf_init(test, &buf, 2);
+	test_buf_to_device(test, &buf);
+	page = buf.dev_page[0];
+	anon_vma = test_anon_vma(page);
+	get_page(page);
+	KUNIT_EXPECT_EQ(test, 0, vm_munmap(buf.addr, PAGE_SIZE));
+	KUNIT_EXPECT_FALSE(test, page_mapped(page));
+
+	evictor.page = page;
+	init_completion(&evictor.done);
+	task = kthread_create(test_evictor_fn, &evictor,
+			      "migrate_device_evictor");
+	KUNIT_EXPECT_FALSE(test, IS_ERR(task));
+	anon_vma_lock_write(anon_vma);
+	if (IS_ERR(task))
+		complete(&evictor.done);
+	else
+		wake_up_process(task);
+	in_time = wait_for_completion_timeout(&evictor.done, 2 * HZ);
+	anon_vma_unlock_write(anon_vma);
+	if (!in_time)
+		wait_for_completion(&evictor.done);
+	KUNIT_EXPECT_NE(test, in_time, 0);
+
+	KUNIT_EXPECT_EQ(test, evictor.src, 0);
+	KUNIT_EXPECT_FALSE(test, PageLocked(page));
+	KUNIT_EXPECT_EQ(test, page_ref_count(page), 1);
 	put_page(page);
+	test_buf_unmap(test, &buf);
 }
 
 static void evict_skips_migrated(struct kunit *test)
@@ -716,12 +1148,99 @@ static void free_page_has_no_flags(struct kunit *test)
 	test_buf_unmap(test, &buf);
 }
 
+/* A page of locked memory, which is on the device, is not marked as such. */
+static void test_expect_not_mlocked(struct kunit *test, struct test_buf *buf)
+{
+	struct folio *folio;
+	unsigned long i;
+
+	for (i = 0; i < buf->npages; i++) {
+		folio = page_folio(buf->dev_page[i]);
+		KUNIT_EXPECT_FALSE(test, folio_test_mlocked(folio));
+	}
+	KUNIT_EXPECT_EQ(test, 0, zone_page_state(page_zone(buf->dev_page[0]),
+						 NR_MLOCK));
+}
+
+static void mlock_leaves_device_pages_alone(struct kunit *test)
+{
+	struct test_buf buf;
+	struct page *page;
+	int i;
+
+	test_buf_map(test, &buf, TEST_PAGES, MAP_LOCKED);
+	test_buf_to_device(test, &buf);
+	test_expect_not_mlocked(test, &buf);
+
+	/* Back in RAM, they are locked as before. */
+	test_buf_check(test, &buf);
+	KUNIT_EXPECT_EQ(test, pool_nr_used(), 0);
+	test_expect_not_mlocked(test, &buf);
+	for (i = 0; i < TEST_PAGES; i++) {
+		KUNIT_ASSERT_EQ(test, 1,
+				get_user_pages_fast(test_page_addr(&buf, i), 1,
+						    0, &page));
+		KUNIT_EXPECT_TRUE(test, folio_test_mlocked(page_folio(page)));
+		put_page(page);
+	}
+
+	/* No batch of a CPU keeps a reference of what was unmapped. */
+	test_buf_to_device(test, &buf);
+	test_buf_unmap(test, &buf);
+	KUNIT_EXPECT_EQ(test, pool_nr_used(), 0);
+	test_expect_not_mlocked(test, &buf);
+}
+
+static vm_fault_t fault_no_memory(struct vm_fault *vmf)
+{
+	return VM_FAULT_OOM;
+}
+
+static vm_fault_t fault_fails(struct vm_fault *vmf)
+{
+	return VM_FAULT_SIGBUS;
+}
+
+static void hmm_tells_no_memory(struct kunit *test)
+{
+	struct mmu_interval_notifier notifier = {};
+	unsigned long pfn = 0;
+	struct hmm_range range = {
+		.notifier = &notifier,
+		.hmm_pfns = &pfn,
+		.default_flags = HMM_PFN_REQ_FAULT,
+	};
+	struct test_buf buf;
+
+	test_buf_init(test, &buf, 1);
+	test_buf_to_device(test, &buf);
+	/* What is asked of the notifier is whether it has seen anything. */
+	notifier.mm = current->mm;
+	range.start = buf.addr;
+	range.end = buf.addr + PAGE_SIZE;
+
+	mmap_read_lock(current->mm);
+	pool->fault = fault_no_memory;
+	KUNIT_EXPECT_EQ(test, -ENOMEM, hmm_range_fault(&range));
+	pool->fault = fault_fails;
+	KUNIT_EXPECT_EQ(test, -EFAULT, hmm_range_fault(&range));
+	pool->fault = NULL;
+	KUNIT_EXPECT_EQ(test, 0, hmm_range_fault(&range));
+	mmap_read_unlock(current->mm);
+
+	KUNIT_EXPECT_TRUE(test, pfn & HMM_PFN_VALID);
+	test_buf_check(test, &buf);
+	test_buf_unmap(test, &buf);
+}
+
 static int migrate_device_test_init(struct kunit *test)
 {
 	if (!pool)
 		return -ENODEV;
 
 	pool->fault = NULL;
+	pool->delay = 0;
+	atomic_set(&pool->nr_delays, 0);
 	atomic_set(&pool->nr_faults, 0);
 	return 0;
 }
@@ -802,14 +1321,21 @@ static struct kunit_case migrate_device_test_cases[] = {
 	KUNIT_CASE(migrate_pfns_of_a_list),
 	KUNIT_CASE(fault_page_is_locked),
 	KUNIT_CASE(fault_is_served_once),
+	KUNIT_CASE(fault_sleeps_while_page_is_locked),
 	KUNIT_CASE(fault_page_is_restored),
-	KUNIT_CASE(fault_page_is_released_early),
+	KUNIT_CASE(fault_is_delayed_once),
+	KUNIT_CASE_PARAM(fault_is_delayed_where_allowed, test_delay_gen_params),
+	KUNIT_CASE_PARAM(fault_delay_ends, test_delayed_gen_params),
 	KUNIT_CASE(fault_page_must_be_locked),
 	KUNIT_CASE(anon_vma_is_held),
 	KUNIT_CASE(evict_during_munmap),
+	KUNIT_CASE(huge_page_found_locked),
+	KUNIT_CASE(split_flushes_tlb),
 	KUNIT_CASE(evict_skips_unmapped),
 	KUNIT_CASE(evict_skips_migrated),
 	KUNIT_CASE(free_page_has_no_flags),
+	KUNIT_CASE(mlock_leaves_device_pages_alone),
+	KUNIT_CASE(hmm_tells_no_memory),
 	{}
 };
 

@@ -116,7 +116,9 @@ struct drm_gpusvm_notifier {
  * @unmapped: The process has unmapped memory of the range, or the range was
  *            removed.  It can be mapped no more.
  * @partial_unmap: Other memory of the range was not unmapped with it.
- * @has_devmem_pages: &drm_gpusvm_range.dma_addr has device pages.
+ * @has_devmem_pages: &drm_gpusvm_range.dma_addr has device pages, and nothing
+ *                    else unless they were mapped with
+ *                    &drm_gpusvm_ctx.allow_mixed.
  * @has_dma_mapping: &drm_gpusvm_range.dma_addr has mappings, of whatever kind.
  * @__flags: All of them, to read them at once by READ_ONCE() where
  *           &drm_gpusvm.notifier_lock is not held.
@@ -233,10 +235,10 @@ struct drm_gpusvm {
 
 /**
  * struct drm_gpusvm_ctx - how the caller wants it
- * @check_pages_threshold: Chunks of this size in bytes and larger are chosen
- *                         only if all of their pages are present, so that a
- *                         fault does not populate more than was asked for; 0
- *                         for never.
+ * @check_pages_threshold: Chunks up to and including this size in bytes are
+ *                         chosen only if all of their pages are present; larger
+ *                         ones without a look.  The smallest chunk that fits is
+ *                         chosen in any case.  0 for no look at all.
  * @timeslice_ms: Milliseconds that pages stay on the device, for the driver to
  *                hand on to drm_pagemap_populate_mm().
  * @in_notifier: The caller is &drm_gpusvm_ops.invalidate, and
@@ -245,6 +247,9 @@ struct drm_gpusvm {
  * @devmem_possible: The memory may migrate to the device, if it is of that
  *                   kind.
  * @devmem_only: Pages that are not device pages are not to be mapped.
+ * @allow_mixed: Some pages of a range may be in device memory, and others in
+ *               RAM.  Without it, a range is in device memory as a whole, or
+ *               not at all.
  */
 struct drm_gpusvm_ctx {
 	unsigned long check_pages_threshold;
@@ -253,6 +258,7 @@ struct drm_gpusvm_ctx {
 	unsigned int read_only : 1;
 	unsigned int devmem_possible : 1;
 	unsigned int devmem_only : 1;
+	unsigned int allow_mixed : 1;
 };
 
 int drm_gpusvm_init(struct drm_gpusvm *gpusvm,

@@ -7,6 +7,8 @@
 #include <linux/bits.h>
 #include <linux/completion.h>
 #include <linux/dma-direction.h>
+#include <linux/hmm.h>
+#include <linux/list.h>
 #include <linux/memremap.h>
 #include <linux/mm.h>
 #include <linux/rwsem.h>
@@ -194,15 +196,13 @@ struct drm_pagemap_ops {
  * struct drm_pagemap - a device's memory that can back a process's memory
  * @ops: The provider's operations.
  * @dev: The device that the memory belongs to.
- * @region: The region that backs it, or NULL if the driver manages its struct
- *          dev_pagemap itself.  Set by devm_drm_pagemap_region_add().
  *
- * Embedded in the driver's own structure, zeroed by the driver.
+ * The driver sets both members.  With a region, it must live exactly as long as
+ * the struct drm_device: embed it in the device, or drmm_kzalloc() it.
  */
 struct drm_pagemap {
 	const struct drm_pagemap_ops *ops;
 	struct device *dev;
-	struct drm_pagemap_region *region;
 };
 
 /**
@@ -220,10 +220,11 @@ struct drm_pagemap_devmem_ops {
 
 	/**
 	 * @populate_devmem_pfn: Write the page frame numbers of the first
-	 * @npages device pages of the allocation to @pfn.  They need not be
-	 * contiguous.  Called with pages of the process locked: must not wait
-	 * for CPU faults, mmu notifiers or the mmap lock.  Must give the same
-	 * pfns each time.  Returns 0 or a negative errno.
+	 * @npages device pages of the allocation to @pfn, which has room for
+	 * those of the whole allocation.  They need not be contiguous.  Called
+	 * with pages of the process locked: must not wait for CPU faults, mmu
+	 * notifiers or the mmap lock.  Must give the same pfns each time, all
+	 * of one struct dev_pagemap.  Returns 0 or a negative errno.
 	 */
 	int (*populate_devmem_pfn)(struct drm_pagemap_devmem *devmem_allocation,
 				   unsigned long npages, unsigned long *pfn);
@@ -246,7 +247,9 @@ struct drm_pagemap_devmem_ops {
 	 * @copy_to_ram: The reverse of @copy_to_devmem.  All @pages belong to
 	 * one allocation.  May be called from a CPU fault and for memory
 	 * reclaim of the device: must not allocate memory with __GFP_FS or
-	 * take locks that are held across calls of this layer.
+	 * take locks that are held across calls of this layer.  After -EAGAIN
+	 * the copy is tried again a moment later; any other error of a CPU
+	 * fault means SIGBUS for the process.
 	 */
 	int (*copy_to_ram)(struct page **pages, dma_addr_t *dma_addr,
 			   unsigned long npages);
@@ -270,9 +273,11 @@ struct drm_pagemap_devmem_ops {
  * @dpagemap: The memory it was allocated from.
  * @size: Size in bytes, a multiple of PAGE_SIZE.
  * @timeslice_expiration: Time in jiffies (64 bit) until which CPU faults leave
- *                        the pages on the device; 0 for none.  Written when the
+ *                        the pages on the device; 0 for none.  Only faults of
+ *                        the process that migrated them wait, and only on
+ *                        pages that it shares with nobody.  Written when the
  *                        migration to the device succeeds, and cleared by
- *                        eviction, which wakes those who sleep for it.
+ *                        eviction.
  * @flags: %DRM_PAGEMAP_DEVMEM_CLEARED or 0.  Set by the driver after
  *         drm_pagemap_devmem_init().
  * @fault_window: How many bytes a CPU fault brings back at once, rounded up to
@@ -292,6 +297,8 @@ struct drm_pagemap_devmem {
 	u64 timeslice_expiration;
 	unsigned int flags;
 	unsigned long fault_window;
+	/* private: whether a migration has taken it over */
+	bool taken;
 };
 
 /**
@@ -303,7 +310,7 @@ struct drm_pagemap_devmem {
 
 /**
  * struct drm_pagemap_migration - arguments and result of drm_pagemap_migrate()
- * @dpagemap: The memory to migrate to.
+ * @dpagemap: The memory to migrate to.  NULL for that of @devmem.
  * @devmem: In: the allocation to use, or NULL to have @alloc make one.  Out: the
  *          allocation that was used, or NULL if none was needed.
  * @alloc: Called once it is known how many pages have to move, if @devmem is
@@ -369,7 +376,8 @@ enum drm_pagemap_counter {
  * @npages: Number of pages.
  * @counters: Since registration, see enum drm_pagemap_counter.
  *
- * Made by devm_drm_pagemap_region_add(); drivers only read it.
+ * Made by devm_drm_pagemap_region_add(); drivers only read it.  Its pages go when
+ * the device is unbound, the struct stays for as long as the struct drm_device.
  */
 struct drm_pagemap_region {
 	struct dev_pagemap pgmap;
@@ -380,8 +388,12 @@ struct drm_pagemap_region {
 	atomic64_t counters[DRM_PAGEMAP_NUM_COUNTERS];
 	/* private: held for reading by migrations to the region */
 	struct rw_semaphore gate;
-	/* private: Protected by @gate */
+	/* private: closed to migrations; protected by @gate */
 	bool unplugged;
+	/* private: without pages; protected by @gate */
+	bool gone;
+	/* private: in the list of all regions, protected by the lock of that */
+	struct list_head link;
 	/* private: */
 	struct dentry *debugfs;
 };
@@ -397,7 +409,7 @@ struct drm_pagemap_region {
 static inline struct drm_pagemap_region *
 drm_pagemap_page_to_region(const struct page *page)
 {
-	return container_of(page->pgmap, struct drm_pagemap_region, pgmap);
+	return container_of(page_pgmap(page), struct drm_pagemap_region, pgmap);
 }
 
 void drm_pagemap_devmem_init(struct drm_pagemap_devmem *devmem_allocation,

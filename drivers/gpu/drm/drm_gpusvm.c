@@ -36,8 +36,9 @@
  * &drm_gpusvm_ops.invalidate takes them away.
  *
  * Migration is none of its business.  The driver may move the memory of a range
- * to the device before it gets the pages, by drm_pagemap_populate_mm(); pages
- * that are there already, or cannot move, are mapped where they are.
+ * to the device before it gets the pages, by drm_pagemap_populate_mm(); what is
+ * there already, or cannot move, is mapped where it is.  A range with pages in
+ * both places is only for drivers that say so, &drm_gpusvm_ctx.allow_mixed.
  *
  * Words used here: an *end* is exclusive, *npages* counts pages of PAGE_SIZE,
  * other sizes are in bytes.  To *map* a page is to make it accessible for the
@@ -126,6 +127,17 @@
  * Eviction of device memory, by drm_pagemap_evict_to_ram(), only looks at
  * pages. It knows neither processes nor ranges, and finds those that have the
  * pages mapped by their notifiers.
+ */
+
+/**
+ * DOC: Accounting
+ *
+ * What a range needs, of which the array of addresses is the most, 8 KiB for
+ * each 2 MiB on most machines, is charged to the memory cgroup of the calling
+ * task, or to the one that set_active_memcg() names.  A driver that serves GPU
+ * faults in a worker names that of the process, since user space decides how
+ * much of it there is, and allocates what it has itself per notifier and per
+ * range with %GFP_KERNEL_ACCOUNT, too.
  */
 
 /**
@@ -290,7 +302,7 @@ drm_gpusvm_notifier_alloc(struct drm_gpusvm *gpusvm, unsigned long addr)
 	if (gpusvm->ops->notifier_alloc)
 		notifier = gpusvm->ops->notifier_alloc();
 	else
-		notifier = kmalloc(sizeof(*notifier), GFP_KERNEL);
+		notifier = kmalloc(sizeof(*notifier), GFP_KERNEL_ACCOUNT);
 	if (!notifier)
 		return NULL;
 
@@ -381,7 +393,7 @@ drm_gpusvm_range_alloc(struct drm_gpusvm *gpusvm,
 	if (gpusvm->ops->range_alloc)
 		range = gpusvm->ops->range_alloc(gpusvm);
 	else
-		range = kmalloc(sizeof(*range), GFP_KERNEL);
+		range = kmalloc(sizeof(*range), GFP_KERNEL_ACCOUNT);
 	if (!range)
 		return NULL;
 
@@ -434,7 +446,7 @@ static bool drm_gpusvm_chunk_present(struct drm_gpusvm *gpusvm,
 
 	if (!drm_gpusvm_inject(gpusvm, DRM_GPUSVM_STEP_PFNS))
 		walk.hmm_pfns = kvmalloc_array(npages, sizeof(*walk.hmm_pfns),
-					       GFP_KERNEL);
+					       GFP_KERNEL_ACCOUNT);
 	if (!walk.hmm_pfns)
 		return false;
 
@@ -451,7 +463,8 @@ static bool drm_gpusvm_chunk_present(struct drm_gpusvm *gpusvm,
 
 /*
  * Choose the largest chunk around @addr that is in @bounds and overlaps no
- * other range.  Returns 0, or -EINVAL if there is none.
+ * other range.  Those up to @threshold have to be present.  Returns 0, or
+ * -EINVAL if there is none.
  */
 static int drm_gpusvm_choose_chunk(struct drm_gpusvm *gpusvm,
 				   struct drm_gpusvm_notifier *notifier,
@@ -473,8 +486,7 @@ static int drm_gpusvm_choose_chunk(struct drm_gpusvm *gpusvm,
 		/* Should none be present, the smallest serves the fault. */
 		*chunk = try;
 		err = 0;
-		if (!threshold || size < threshold ||
-		    drm_gpusvm_chunk_present(gpusvm, try))
+		if (size > threshold || drm_gpusvm_chunk_present(gpusvm, try))
 			break;
 	}
 
@@ -499,7 +511,7 @@ drm_gpusvm_range_add(struct drm_gpusvm_notifier *notifier, unsigned long addr,
 	vma = vma_lookup(gpusvm->mm, addr);
 	if (!vma)
 		return ERR_PTR(-ENOENT);
-	if (!ctx->read_only && !(vma->vm_flags & VM_WRITE))
+	if (!ctx->read_only && !drm_gpusvm_vma_writable(vma))
 		return ERR_PTR(-EPERM);
 
 	range = drm_gpusvm_range_find(notifier, addr, addr + 1);
@@ -566,18 +578,22 @@ static void drm_gpusvm_range_detach(struct drm_gpusvm_range *range)
 static bool drm_gpusvm_chunks_ok(const unsigned long *chunk_sizes,
 				 int num_chunks, unsigned long notifier_size)
 {
+	bool usable = false;
 	int i;
 
 	if (!chunk_sizes || num_chunks <= 0)
 		return false;
 
-	for (i = 0; i < num_chunks; i++)
+	for (i = 0; i < num_chunks; i++) {
 		if (!is_power_of_2(chunk_sizes[i]) ||
 		    (i && chunk_sizes[i] >= chunk_sizes[i - 1]))
 			return false;
+		/* Others are never chosen. */
+		usable |= chunk_sizes[i] >= PAGE_SIZE &&
+			  chunk_sizes[i] <= notifier_size;
+	}
 
-	/* Where pages are large, the small chunks are never chosen. */
-	return chunk_sizes[0] >= PAGE_SIZE && chunk_sizes[0] <= notifier_size;
+	return usable;
 }
 
 /**
@@ -593,9 +609,9 @@ static bool drm_gpusvm_chunks_ok(const unsigned long *chunk_sizes,
  * @notifier_size: Size in bytes of the notifiers' slots, a power of two, not
  *                 less than a page.
  * @ops: The driver's operations.  Has to stay.
- * @chunk_sizes: Sizes in bytes that ranges may have: powers of two, descending,
- *               the first not larger than @notifier_size.  Sizes less than a
- *               page are never used, but there must be another.  Has to stay.
+ * @chunk_sizes: Sizes in bytes that ranges may have: powers of two, descending.
+ *               Sizes less than a page or larger than @notifier_size are never
+ *               used, but there must be another.  Has to stay.
  * @num_chunks: Entries of @chunk_sizes.
  *
  * Undone by drm_gpusvm_fini().
@@ -660,13 +676,18 @@ EXPORT_SYMBOL_GPL(drm_gpusvm_init);
  * to which the driver holds references stay allocated, but unusable.  @gpusvm
  * is then as after drm_gpusvm_init() and may be used again.
  *
- * Context: Process context, may sleep.  With the driver's lock held, and
- * neither the mmap lock nor &drm_gpusvm.notifier_lock.
+ * Context: Process context, may sleep.  With the driver's lock held, unless
+ * there is no range, as when the driver fails to set up the rest.  With neither
+ * the mmap lock nor &drm_gpusvm.notifier_lock.
  */
 void drm_gpusvm_free(struct drm_gpusvm *gpusvm)
 {
 	struct drm_gpusvm_notifier *notifier, *next_notifier;
 	struct drm_gpusvm_range *range, *next;
+
+	/* A notifier goes with its last range. */
+	if (list_empty(&gpusvm->notifier_list))
+		return;
 
 	drm_gpusvm_driver_lock_held(gpusvm, 0);
 
@@ -757,7 +778,8 @@ EXPORT_SYMBOL_GPL(drm_gpusvm_find_vma_start);
  * * -EINVAL: the address is not mirrored, or no chunk fits.
  * * -EFAULT: the address space is on its way out.
  * * -ENOENT: nothing is mapped at the address.
- * * -EPERM: it is not writable, and @ctx->read_only is not set.
+ * * -EPERM: it is not writable, or a shadow stack, and @ctx->read_only is not
+ *   set.
  * * -EINTR: a signal came while waiting for the first notifier of the process.
  * * -ENOMEM: no memory.
  */

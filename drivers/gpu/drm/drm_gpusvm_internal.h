@@ -90,6 +90,15 @@ drm_gpusvm_npages(struct drm_gpusvm_range *range)
 }
 
 /*
+ * Whether the process could write there by ordinary instructions, so that the
+ * device may.  Return addresses on a shadow stack are written by calls alone.
+ */
+static inline bool drm_gpusvm_vma_writable(const struct vm_area_struct *vma)
+{
+	return vma->vm_flags & VM_WRITE && !(vma->vm_flags & VM_SHADOW_STACK);
+}
+
+/*
  * Who holds the notifier lock for reading may find that another who does has
  * just mapped the range, and then uses the addresses.
  */

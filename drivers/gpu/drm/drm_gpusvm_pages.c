@@ -174,6 +174,7 @@ struct drm_gpusvm_walk {
 	unsigned long epoch;
 	unsigned long seq;
 	unsigned long deadline;
+	unsigned long to_ram;	/* least device pages that have to come to RAM */
 	enum dma_data_direction dir;
 };
 
@@ -193,12 +194,13 @@ static int drm_gpusvm_walk_init(struct drm_gpusvm_walk *walk,
 		.npages = drm_gpusvm_npages(range),
 		.dir = ctx && ctx->read_only ? DMA_TO_DEVICE :
 					       DMA_BIDIRECTIONAL,
+		.to_ram = ULONG_MAX,
 	};
 	drm_gpusvm_walk_set_deadline(walk);
 
 	if (!drm_gpusvm_inject(walk->gpusvm, DRM_GPUSVM_STEP_PFNS))
 		walk->pfns = kvmalloc_array(walk->npages, sizeof(*walk->pfns),
-					    GFP_KERNEL);
+					    GFP_KERNEL_ACCOUNT);
 
 	return walk->pfns ? 0 : -ENOMEM;
 }
@@ -222,7 +224,28 @@ static int drm_gpusvm_walk_retry(const struct drm_gpusvm_walk *walk, int err)
 	return 0;
 }
 
-/* What hmm_range_fault() tells by -EFAULT, or not at all. */
+/*
+ * The device gets what get_user_pages() gives, see check_vma_flags() there, and
+ * nothing else.  What that refuses is refused here:
+ *
+ * - VM_IO and VM_PFNMAP: registers of devices, and memory without a struct page.
+ * - Secret memory: is not in the direct map, so that a driver that copies by
+ *   the CPU would oops, and is not to be seen by anybody but the process.  Not
+ *   told by flags, but by hmm_range_fault(), see drm_gpusvm_check_look().
+ * - Writes without VM_WRITE: with no FOLL_FORCE, they are nobody's right.
+ * - Writes with VM_SHADOW_STACK: return addresses, which the process cannot
+ *   write either.
+ * - Accesses without VM_READ: HMM has no entry that can be written only.
+ *
+ * The other rules there are about something else.  Protection keys are for the
+ * instructions of a thread, and not for remote accesses like these.  Files with
+ * dirty tracking, and DAX, are refused for long-term pins; what is mapped here
+ * is taken back whenever the file system write-protects it.  The rest is for
+ * flags that have no counterpart here: FOLL_ANON, FOLL_FORCE, FOLL_SPLIT_PMD.
+ *
+ * Holds under the mmap lock, and after that for as long as the range is not
+ * invalidated: another VMA can only come where this one goes.
+ */
 static int drm_gpusvm_check_vmas(struct mm_struct *mm, unsigned long addr,
 				 unsigned long end, bool write)
 {
@@ -234,12 +257,30 @@ static int drm_gpusvm_check_vmas(struct mm_struct *mm, unsigned long addr,
 			return -EFAULT;
 		if (vma->vm_flags & (VM_IO | VM_PFNMAP))
 			return -EIO;
-		if (write && !(vma->vm_flags & VM_WRITE))
+		if (write && !drm_gpusvm_vma_writable(vma))
 			return -EPERM;
+		if (!(vma->vm_flags & VM_READ))
+			return -EFAULT;
 		addr = vma->vm_end;
 	}
 
 	return addr < end ? -EFAULT : 0;
+}
+
+/*
+ * The verdict of a walk that faulted nothing.  With the VMAs checked, an error
+ * is memory without a page that a device may have: it is secret, or an entry in
+ * the page table is special.
+ */
+static int drm_gpusvm_check_look(const struct drm_gpusvm_walk *walk)
+{
+	unsigned long i;
+
+	for (i = 0; i < walk->npages; i++)
+		if (walk->pfns[i] & HMM_PFN_ERROR)
+			return -EIO;
+
+	return 0;
 }
 
 /* Whether a page that was looked at has to be faulted. */
@@ -264,7 +305,8 @@ static bool drm_gpusvm_page_asks_user(struct vm_area_struct *vma,
 	if (userfaultfd_wp(vma) && !userfaultfd_wp_async(vma))
 		return true;
 
-	return !(hmm_pfn & HMM_PFN_VALID) &&
+	/* A device page that drm_gpusvm_unmix() wants back is not missing. */
+	return !(hmm_pfn & (HMM_PFN_VALID | HMM_PFN_ERROR)) &&
 	       (userfaultfd_missing(vma) || userfaultfd_minor(vma));
 }
 
@@ -329,6 +371,51 @@ static int drm_gpusvm_fault_runs(const struct drm_gpusvm_walk *walk,
 }
 
 /*
+ * A hole among device pages would be filled with RAM.  Where that may not be
+ * mixed, the device pages are marked as not usable, so that all are faulted and
+ * come to RAM, be it allocation by allocation, as that invalidates the range.
+ * No entry had that mark before, see drm_gpusvm_check_look(), and HMM ignores
+ * what is in the entries that it fills.
+ * Returns 1 if there are such, 0 if not, or -EAGAIN.
+ */
+static int drm_gpusvm_unmix(struct drm_gpusvm_walk *walk)
+{
+	unsigned long i, holes = 0, devmem = 0;
+	int err = -EAGAIN;
+
+	if (walk->ctx->allow_mixed)
+		return 0;
+
+	for (i = 0; i < walk->npages; i++)
+		holes += !(walk->pfns[i] & HMM_PFN_VALID);
+	if (!holes && walk->to_ram == ULONG_MAX)
+		return 0;
+
+	/* A device page, its struct page included, may go when unmapped. */
+	drm_gpusvm_notifier_lock(walk->gpusvm);
+	if (walk->range->epoch != walk->epoch)
+		goto out_unlock;
+
+	for (i = 0; i < walk->npages; i++) {
+		if (!(walk->pfns[i] & HMM_PFN_VALID) ||
+		    !is_device_private_page(hmm_pfn_to_page(walk->pfns[i])))
+			continue;
+		walk->pfns[i] = HMM_PFN_ERROR;
+		devmem++;
+	}
+	err = !!devmem;
+	/* As long as they get fewer, it is worth going on. */
+	if (devmem && devmem < walk->to_ram) {
+		walk->to_ram = devmem;
+		drm_gpusvm_walk_set_deadline(walk);
+	}
+
+out_unlock:
+	drm_gpusvm_notifier_unlock(walk->gpusvm);
+	return err;
+}
+
+/*
  * Make the process's pages present, and look which they are.  Returns -EAGAIN
  * if they changed meanwhile, which is what a page that comes back from the
  * device or is copied on write does.
@@ -354,10 +441,15 @@ static int drm_gpusvm_fault_pages(struct drm_gpusvm_walk *walk)
 	hmm.notifier_seq = walk->seq;
 	err = drm_gpusvm_check_vmas(mm, hmm.start, hmm.end, write);
 	if (!err)
-		err = hmm_range_fault(&hmm);
-	if (!err) {
+		err = hmm_range_fault(&hmm) ?: drm_gpusvm_check_look(walk);
+	if (!err)
+		err = drm_gpusvm_unmix(walk);
+	if (err >= 0) {
 		hmm.default_flags = HMM_PFN_REQ_FAULT |
 				    (write ? HMM_PFN_REQ_WRITE : 0);
+		/* Without an owner, device pages are not to stay. */
+		if (err)
+			hmm.dev_private_owner = NULL;
 		err = drm_gpusvm_fault_runs(walk, &hmm);
 	}
 	mmap_read_unlock(mm);
@@ -390,7 +482,7 @@ static int drm_gpusvm_check_page(const struct drm_gpusvm_walk *walk,
 	if (is_pci_p2pdma_page(page))
 		return -EIO;
 	if (!devmem)
-		return walk->ctx->devmem_only ? -EFAULT : 0;
+		return 0;
 
 	mine = drm_pagemap_page_to_dpagemap(page);
 	if (*dpagemap && *dpagemap != mine)
@@ -404,7 +496,7 @@ static int drm_gpusvm_check_page(const struct drm_gpusvm_walk *walk,
 static int drm_gpusvm_check_pages(const struct drm_gpusvm_walk *walk,
 				  struct drm_pagemap **dpagemap)
 {
-	unsigned long i;
+	unsigned long i, devmem = 0;
 	int err;
 
 	*dpagemap = NULL;
@@ -412,9 +504,15 @@ static int drm_gpusvm_check_pages(const struct drm_gpusvm_walk *walk,
 		err = drm_gpusvm_check_page(walk, walk->pfns[i], dpagemap);
 		if (err)
 			return err;
+		devmem += is_device_private_page(hmm_pfn_to_page(walk->pfns[i]));
 	}
 
-	return 0;
+	if (devmem == walk->npages)
+		return 0;
+	if (devmem && !walk->ctx->allow_mixed)
+		return -EOPNOTSUPP;
+
+	return walk->ctx->devmem_only ? -EFAULT : 0;
 }
 
 /*
@@ -497,6 +595,17 @@ static bool drm_gpusvm_mapped_devmem_only(const struct drm_gpusvm_walk *walk)
 	return true;
 }
 
+/* Whether the pages of a mapped range are where they are wanted. */
+static bool drm_gpusvm_mapped_where_wanted(const struct drm_gpusvm_walk *walk)
+{
+	if (!drm_gpusvm_range_flags(walk->range).has_devmem_pages)
+		return !walk->ctx->devmem_only;
+	if (walk->ctx->allow_mixed && !walk->ctx->devmem_only)
+		return true;
+
+	return drm_gpusvm_mapped_devmem_only(walk);
+}
+
 /* Whether the range is mapped already, as wanted or better. */
 static bool drm_gpusvm_mapped_as_wanted(const struct drm_gpusvm_walk *walk)
 {
@@ -504,7 +613,7 @@ static bool drm_gpusvm_mapped_as_wanted(const struct drm_gpusvm_walk *walk)
 
 	return drm_gpusvm_range_pages_valid(walk->gpusvm, walk->range) &&
 	       (walk->ctx->read_only || !walk->range->read_only) &&
-	       (!walk->ctx->devmem_only || drm_gpusvm_mapped_devmem_only(walk));
+	       drm_gpusvm_mapped_where_wanted(walk);
 }
 
 /*
@@ -572,8 +681,8 @@ static int drm_gpusvm_map_pages(struct drm_gpusvm_walk *walk)
 }
 
 /*
- * The range is mapped in another way than it is wanted now: for reading, or in
- * RAM.  The GPU has to let go of the old mapping before it can be replaced.
+ * The range is mapped in another way than it is wanted now: for reading, in RAM
+ * or mixed.  The GPU has to let go of the old mapping before it is replaced.
  */
 static void drm_gpusvm_zap(struct drm_gpusvm *gpusvm,
 			   struct drm_gpusvm_range *range)
@@ -628,7 +737,8 @@ static int drm_gpusvm_alloc_addrs(struct drm_gpusvm_walk *walk)
 		return 0;
 
 	if (!drm_gpusvm_inject(walk->gpusvm, DRM_GPUSVM_STEP_ADDRS))
-		addrs = kvcalloc(walk->npages, sizeof(*addrs), GFP_KERNEL);
+		addrs = kvcalloc(walk->npages, sizeof(*addrs),
+				 GFP_KERNEL_ACCOUNT);
 	if (!addrs)
 		return -ENOMEM;
 
@@ -686,18 +796,28 @@ EXPORT_SYMBOL_GPL(drm_gpusvm_range_pages_valid);
  * drm_gpusvm_range_get_pages() - Map the pages of a range for the device
  * @gpusvm: The struct drm_gpusvm.
  * @range: A range of it.
- * @ctx: How the caller wants it: @read_only and @devmem_only.
+ * @ctx: How the caller wants it: @read_only, @devmem_only and @allow_mixed.
  *
  * Makes the pages present in the process, as a CPU access would, and maps them
  * into &drm_gpusvm_range.dma_addr: %DMA_TO_DEVICE with @ctx->read_only, else
- * %DMA_BIDIRECTIONAL.  Pages of RAM and device pages may be mixed, but device
- * pages must be of one &struct drm_pagemap.  An entry never covers more than
- * the range.  A page that the process may not write is not mapped to be
- * written: the copy on write is made first, in RAM.
+ * %DMA_BIDIRECTIONAL.  An entry never covers more than the range.  A page that
+ * the process may not write is not mapped to be written: the copy on write is
+ * made first, in RAM.
+ *
+ * Device pages must be of one &struct drm_pagemap, and pages of RAM are not
+ * mixed with them unless @ctx->allow_mixed is set.  So
+ * &drm_gpusvm_range_flags.has_devmem_pages then says that all of the range is
+ * in device memory, which a driver may need to know before the device uses
+ * atomics.  Without that leave, if a page among device pages is not there at
+ * all, they come back to RAM, where it has to be made.
  *
  * If the range is mapped already, nothing is done.  If it is mapped for reading
- * and now is to be written, or in RAM and now @ctx->devmem_only is set,
- * &drm_gpusvm_ops.invalidate is called for it first.
+ * and now is to be written, in RAM and now @ctx->devmem_only is set, or mixed
+ * and now @ctx->allow_mixed is not set, &drm_gpusvm_ops.invalidate is called
+ * for it first.
+ *
+ * The device gets what get_user_pages() would give, except memory that cannot
+ * be read.  Memory of a kind that is refused is an error for the whole range.
  *
  * Where the DMA API bounces, a device that writes RAM writes a copy, which
  * replaces the page when it is unmapped, and with it what the process wrote
@@ -712,18 +832,23 @@ EXPORT_SYMBOL_GPL(drm_gpusvm_range_pages_valid);
  * Return: 0, or one of these, with nothing mapped:
  *
  * * -EOPNOTSUPP: these device pages cannot be mapped for the device, or not
- *   together, or not for writing: drm_gpusvm_range_evict() and try again.
+ *   together, with these pages of RAM, or for writing: drm_gpusvm_range_evict()
+ *   and try again.
  * * -EFAULT: the process unmapped the memory, is on its way out, the memory
- *   cannot be read, a page could not be brought in or mapped, or with
- *   @ctx->devmem_only is not in device memory; or a page that is not there
- *   would have to be asked for from userfaultfd, or might have to if it is in
- *   swap.
- * * -EPERM: the memory is not writable, and @ctx->read_only is not set.
- * * -EIO: the memory is not RAM: a device's registers or the like.
+ *   cannot be read, or a page could not be brought in or mapped; or a page that
+ *   is not there would have to be asked for from userfaultfd, or might have to
+ *   if it is in swap.  With @ctx->devmem_only: a page is in RAM (if
+ *   @ctx->allow_mixed is not set: all pages are).
+ * * -EPERM: the memory is not writable, or a shadow stack, and @ctx->read_only
+ *   is not set.
+ * * -EIO: the memory is nothing that a device may have: registers of a device,
+ *   memory without a struct page, or secret memory.
  * * -EBUSY: the process kept changing its memory for a second, or what was
  *   waited for took that long and then it had changed; see the races section.
+ *   Device pages that have to come to RAM start the second anew.
  * * -EINTR: the calling process is being killed.
- * * -ENOMEM: no memory.
+ * * -ENOMEM: no memory, for the helper or for a page of the process; also if
+ *   only the memory cgroup of the process has none left.
  */
 int drm_gpusvm_range_get_pages(struct drm_gpusvm *gpusvm,
 			       struct drm_gpusvm_range *range,
@@ -880,10 +1005,9 @@ static long drm_gpusvm_evict_pass(struct drm_gpusvm_walk *walk)
  *
  * * -EBUSY: they keep coming back, or cannot move now.  The time allowed is a
  *   second since the last page moved.
- * * -EFAULT: the address space is on its way out, or a page could not be copied
- *   or there was no memory to copy it to.
+ * * -EFAULT: the address space is on its way out, or a page could not be copied.
  * * -EINTR: the calling process is being killed.
- * * -ENOMEM: no memory.
+ * * -ENOMEM: no memory, for the helper or to copy a page to.
  */
 int drm_gpusvm_range_evict(struct drm_gpusvm *gpusvm,
 			   struct drm_gpusvm_range *range)

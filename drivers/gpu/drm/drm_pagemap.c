@@ -10,8 +10,8 @@
 #include <linux/mm.h>
 #include <linux/pagemap.h>
 #include <linux/sched/mm.h>
+#include <linux/sched/signal.h>
 #include <linux/slab.h>
-#include <linux/wait_bit.h>
 
 #include <drm/drm_device.h>
 #include <drm/drm_pagemap.h>
@@ -50,7 +50,10 @@
  * of these pages is freed, &drm_pagemap_devmem.detached is completed and a work
  * item calls &drm_pagemap_devmem_ops.devmem_release.  The work item is there
  * because pages are freed in atomic context, for example by munmap() under the
- * page table lock.
+ * page table lock.  Eviction does not leave it to the work item: when it returns
+ * 0, the release is over.  Until a release is over it holds a reference to the
+ * struct dev_pagemap of the pages, so that memunmap_pages() waits for it, and
+ * with it unbind and the unloading of the driver.
  *
  * A migration that returns 0 has taken over the caller's reference to the
  * allocation, also if all of its pages are gone again by then.  One that fails
@@ -105,14 +108,23 @@
  * munmap(), exit and MADV_DONTNEED may free device pages at any time; so may
  * another CPU fault.  fork() makes pages shared, which eviction and CPU faults
  * handle for all sharers at once.
+ *
+ * A CPU fault that leaves its page to the device for the timeslice sleeps in the
+ * mm core.  It holds nothing meanwhile, and wakes up as soon as the page is
+ * freed, by whatever.  Faults for other processes or devices, on shared pages, or
+ * that cannot wait, are served at once.
  */
 
 #define DRM_PAGEMAP_NO_PFN	ULONG_MAX
 
+/* How many pages an eviction takes at a time. */
+#define DRM_PAGEMAP_EVICT_BATCH		512UL
 /* Eviction gives up when nothing has moved for that long ... */
-#define DRM_PAGEMAP_EVICT_TIMEOUT	(5 * HZ)
+#define DRM_PAGEMAP_EVICT_TIMEOUT	HZ
 /* ... or after that many passes with an error. */
 #define DRM_PAGEMAP_EVICT_ERRORS	3
+/* How long a CPU fault waits for a DMA mapping. */
+#define DRM_PAGEMAP_FAULT_TIMEOUT	(HZ / 4)
 
 /*
  * The arrays of a migration.  src and dst have an entry for each page of the
@@ -181,17 +193,20 @@ static void drm_pagemap_scratch_free(struct drm_pagemap_scratch *s)
 	kvfree(s->dma);
 }
 
-static struct drm_pagemap_region *
-drm_pagemap_region_of(const struct drm_pagemap *dpagemap)
+/* An array for all pages of an allocation. */
+static unsigned long *
+drm_pagemap_pfns_alloc(const struct drm_pagemap_devmem *devmem)
 {
-	return dpagemap ? dpagemap->region : NULL;
+	if (!drm_pagemap_inject(DRM_PAGEMAP_STEP_SCRATCH, 1))
+		return NULL;
+
+	return kvmalloc_array(devmem->size >> PAGE_SHIFT, sizeof(unsigned long),
+			      GFP_KERNEL | __GFP_NOWARN);
 }
 
-static void drm_pagemap_count(const struct drm_pagemap *dpagemap,
+static void drm_pagemap_count(struct drm_pagemap_region *region,
 			      enum drm_pagemap_counter counter, unsigned long n)
 {
-	struct drm_pagemap_region *region = drm_pagemap_region_of(dpagemap);
-
 	if (region && n)
 		atomic64_add(n, &region->counters[counter]);
 }
@@ -220,7 +235,8 @@ static void drm_pagemap_dma_unmap(struct device *dev,
 
 /*
  * Map the RAM pages from @first to @end (exclusive), a contiguous run at once.
- * Pages without contents get the address @zero.
+ * Pages without contents get the address @zero.  Returns 0, or -EAGAIN: what
+ * mappings there are, for example bounce buffers, will be free again.
  */
 static int drm_pagemap_dma_map(struct device *dev,
 			       struct drm_pagemap_scratch *s,
@@ -254,7 +270,7 @@ static int drm_pagemap_dma_map(struct device *dev,
 
 err_unmap:
 	drm_pagemap_dma_unmap(dev, s, first, i, dir);
-	return -EFAULT;
+	return -EAGAIN;
 }
 
 /*
@@ -479,15 +495,6 @@ static int drm_pagemap_copy_group_to_ram(struct drm_pagemap_scratch *s,
 	return err;
 }
 
-/* Wake those whose CPU fault sleeps for the timeslice: the pages are moving. */
-static void drm_pagemap_end_timeslice(struct drm_pagemap_devmem *devmem)
-{
-	WRITE_ONCE(devmem->timeslice_expiration, 0);
-	/* Pairs with prepare_to_wait() in drm_pagemap_fault_sleep(). */
-	smp_mb();
-	wake_up_var(devmem);
-}
-
 /*
  * Allocate RAM for the locked and unmapped device pages in s->src and copy
  * them, allocation by allocation.  Those that were not copied have no entry in
@@ -514,15 +521,15 @@ static void drm_pagemap_copy_to_ram(struct drm_pagemap_to_ram *r)
 			if (s->pages[end]->zone_device_data != zdd)
 				break;
 
+		/* Faults that sleep for it wake up as the pages are freed. */
 		if (!r->vma)
-			drm_pagemap_end_timeslice(devmem);
+			WRITE_ONCE(devmem->timeslice_expiration, 0);
 		err = drm_pagemap_copy_group_to_ram(s, devmem, first, end);
 		if (!err)
 			continue;
 
 		drm_pagemap_drop_ram(s, first, end);
-		drm_pagemap_count(devmem->dpagemap, DRM_PAGEMAP_TO_RAM_FAILS,
-				  1);
+		drm_pagemap_count(zdd->region, DRM_PAGEMAP_TO_RAM_FAILS, 1);
 		r->err = err;
 	}
 }
@@ -544,43 +551,25 @@ static unsigned long drm_pagemap_count_moved(const struct drm_pagemap_scratch *s
  */
 
 /*
- * Leave the page to the device until its timeslice is over.  The page must not
- * be locked or pinned meanwhile, for eviction does not wait for the timeslice.
+ * Leave the page to the device until its timeslice is over.  Only the process
+ * that asked for the timeslice waits for it, and only for pages of its own: not
+ * one that shares them since a fork().
  */
-static vm_fault_t drm_pagemap_fault_sleep(struct vm_fault *vmf,
-					  struct drm_pagemap_devmem *devmem)
+static unsigned long drm_pagemap_fault_delay(struct vm_fault *vmf)
 {
-	u64 expires = READ_ONCE(devmem->timeslice_expiration);
-	wait_queue_head_t *wq = __var_waitqueue(devmem);
-	struct wait_bit_queue_entry wait;
-	struct page *page = vmf->page;
+	struct drm_pagemap_zdd *zdd = vmf->page->zone_device_data;
+	u64 expires = READ_ONCE(zdd->devmem->timeslice_expiration);
 	u64 now = get_jiffies_64();
 
-	/* The second try of a fault has to make progress. */
-	if (!expires || time_after_eq64(now, expires) ||
-	    !fault_flag_allow_retry_first(vmf->flags))
+	if (!expires || time_after_eq64(now, expires))
+		return 0;
+	if (vmf->vma->vm_mm != zdd->mm ||
+	    folio_mapcount(page_folio(vmf->page)) != 1)
 		return 0;
 
-	if (vmf->flags & FAULT_FLAG_RETRY_NOWAIT)
-		return VM_FAULT_RETRY;
+	drm_pagemap_count(zdd->region, DRM_PAGEMAP_TIMESLICE_SLEEPS, 1);
 
-	drm_pagemap_count(devmem->dpagemap, DRM_PAGEMAP_TIMESLICE_SLEEPS, 1);
-	init_wait_var_entry(&wait, devmem, 0);
-	prepare_to_wait(wq, &wait.wq_entry, TASK_KILLABLE);
-	/* Pairs with the wake-up in drm_pagemap_end_timeslice(). */
-	expires = READ_ONCE(devmem->timeslice_expiration);
-
-	vmf->page = NULL;
-	unlock_page(page);
-	put_page(page);
-	release_fault_lock(vmf);
-	/* From here on, @devmem is no more than the key of the waitqueue. */
-
-	if (expires && !fatal_signal_pending(current))
-		schedule_timeout(min_t(u64, expires - now, MAX_JIFFY_OFFSET));
-	finish_wait(wq, &wait.wq_entry);
-
-	return VM_FAULT_RETRY;
+	return min_t(u64, expires - now, MAX_JIFFY_OFFSET);
 }
 
 /*
@@ -592,7 +581,6 @@ static int drm_pagemap_fault_window_to_ram(struct vm_fault *vmf,
 					   struct drm_pagemap_scratch *s)
 {
 	struct drm_pagemap_zdd *zdd = vmf->page->zone_device_data;
-	struct drm_pagemap *dpagemap = zdd->devmem->dpagemap;
 	struct device *dev = zdd->devmem->dev;
 	struct migrate_vma migrate = {
 		.vma = vmf->vma,
@@ -632,65 +620,85 @@ static int drm_pagemap_fault_window_to_ram(struct vm_fault *vmf,
 	err = done ? 0 : r.err;
 	trace_drm_pagemap_fault(dev, vmf->address, window.start, window.end,
 				r.moved, err);
-	drm_pagemap_count(dpagemap, DRM_PAGEMAP_PAGES_FAULTED, r.moved);
+	drm_pagemap_count(zdd->region, DRM_PAGEMAP_PAGES_FAULTED, r.moved);
 
 	return err ?: done;
 }
 
+/* With memory that is there. */
+static int drm_pagemap_fault_page_to_ram(struct vm_fault *vmf)
+{
+	unsigned long page = vmf->address & PAGE_MASK;
+	struct drm_pagemap_window window = { page, page + PAGE_SIZE };
+	struct drm_pagemap_one one;
+
+	return drm_pagemap_fault_window_to_ram(vmf, window,
+					       drm_pagemap_scratch_one(&one));
+}
+
 /*
  * The neighbours of the faulting page are best effort: should the whole window
- * fail for any reason, the page is tried alone, with memory that is there.
+ * fail for any reason, the page is tried alone.
  */
 static int drm_pagemap_fault_to_ram(struct vm_fault *vmf,
 				    struct drm_pagemap_window window)
 {
-	unsigned long page = vmf->address & PAGE_MASK;
 	unsigned long npages = (window.end - window.start) >> PAGE_SHIFT;
 	struct drm_pagemap_scratch s;
-	struct drm_pagemap_one one;
 	int ret = 0;
 
 	if (npages > 1 && !drm_pagemap_scratch_alloc(&s, npages)) {
 		ret = drm_pagemap_fault_window_to_ram(vmf, window, &s);
 		drm_pagemap_scratch_free(&s);
 	}
-	if (ret > 0)
-		return ret;
 
-	window.start = page;
-	window.end = page + PAGE_SIZE;
+	return ret > 0 ? ret : drm_pagemap_fault_page_to_ram(vmf);
+}
 
-	return drm_pagemap_fault_window_to_ram(vmf, window,
-					       drm_pagemap_scratch_one(&one));
+static struct drm_pagemap_window
+drm_pagemap_fault_window_of(const struct vm_fault *vmf)
+{
+	const struct drm_pagemap_zdd *zdd = vmf->page->zone_device_data;
+	unsigned long window = zdd->devmem->fault_window;
+
+	/*
+	 * An access on behalf of a device or of another process says nothing
+	 * about where the process itself is going to work.
+	 */
+	if (vmf->flags & FAULT_FLAG_REMOTE ||
+	    !(vmf->flags & FAULT_FLAG_ALLOW_RETRY))
+		window = PAGE_SIZE;
+
+	return drm_pagemap_fault_window(vmf->address,
+					vmf->page->index - zdd->pgoff,
+					zdd->npages, window,
+					vmf->vma->vm_start, vmf->vma->vm_end);
 }
 
 static vm_fault_t drm_pagemap_migrate_to_ram(struct vm_fault *vmf)
 {
 	struct drm_pagemap_zdd *zdd = vmf->page->zone_device_data;
-	struct drm_pagemap_devmem *devmem = zdd->devmem;
-	struct drm_pagemap_window window;
-	vm_fault_t fault;
+	unsigned long deadline = jiffies + DRM_PAGEMAP_FAULT_TIMEOUT;
+	long delay = 1;
 	int ret;
 
-	fault = drm_pagemap_fault_sleep(vmf, devmem);
-	if (fault)
-		return fault;
+	drm_pagemap_count(zdd->region, DRM_PAGEMAP_CPU_FAULTS, 1);
+	ret = drm_pagemap_fault_to_ram(vmf, drm_pagemap_fault_window_of(vmf));
+	while (ret == -EAGAIN && time_before(jiffies, deadline) &&
+	       !fatal_signal_pending(current)) {
+		schedule_timeout_killable(delay);
+		delay *= 2;
+		ret = drm_pagemap_fault_page_to_ram(vmf);
+	}
 
-	drm_pagemap_count(devmem->dpagemap, DRM_PAGEMAP_CPU_FAULTS, 1);
-	window = drm_pagemap_fault_window(vmf->address,
-					  vmf->page->index - zdd->pgoff,
-					  zdd->npages, devmem->fault_window,
-					  vmf->vma->vm_start,
-					  vmf->vma->vm_end);
-	ret = drm_pagemap_fault_to_ram(vmf, window);
-	if (ret == -ENOMEM)
+	if (ret == -ENOMEM || ret == -EAGAIN)
 		return VM_FAULT_OOM;
 	if (ret < 0)
 		return VM_FAULT_SIGBUS;
 
 	/*
-	 * Somebody else has a hand on the page.  The access is retried at
-	 * once, so give that a moment rather than the CPU.
+	 * Somebody else holds a reference or the lock of the page.  The access
+	 * is retried at once, so give that a moment rather than the CPU.
 	 */
 	if (!ret)
 		schedule_timeout_uninterruptible(1);
@@ -709,6 +717,7 @@ static void drm_pagemap_page_free(struct page *page)
 static const struct dev_pagemap_ops drm_pagemap_pagemap_ops = {
 	.page_free = drm_pagemap_page_free,
 	.migrate_to_ram = drm_pagemap_migrate_to_ram,
+	.fault_delay = drm_pagemap_fault_delay,
 };
 
 /**
@@ -718,8 +727,8 @@ static const struct dev_pagemap_ops drm_pagemap_pagemap_ops = {
  * For drivers that call memremap_pages() themselves instead of
  * devm_drm_pagemap_region_add().  Such a driver makes sure on unbind, before
  * memunmap_pages(), that nothing is migrated to its memory any more and that
- * all of its allocations are evicted, and calls drm_pagemap_release_flush()
- * afterwards.
+ * all of its allocations are evicted.  memunmap_pages() waits for the releases
+ * that are due.
  *
  * Context: Any.
  * Return: The operations.
@@ -792,7 +801,11 @@ static void drm_pagemap_retry_init(struct drm_pagemap_retry *retry)
 	};
 }
 
-/* Account a pass.  Returns 0 to try again after retry->delay, or why not. */
+/*
+ * Account a pass.  Returns 0 to try again after retry->delay, or why not.  A
+ * lack of DMA mappings is over when others are done with theirs, so that it is
+ * waited for, as busy pages are.
+ */
 static int drm_pagemap_retry_pass(struct drm_pagemap_retry *retry,
 				  unsigned long moved, int err)
 {
@@ -805,29 +818,68 @@ static int drm_pagemap_retry_pass(struct drm_pagemap_retry *retry,
 	}
 
 	retry->delay = min(retry->delay * 2, HZ / 10);
-	if (err && ++retry->errors >= DRM_PAGEMAP_EVICT_ERRORS)
+	if (err && err != -EAGAIN &&
+	    ++retry->errors >= DRM_PAGEMAP_EVICT_ERRORS)
 		return err;
 
-	return time_after(jiffies, retry->deadline) ? -EBUSY : 0;
+	return time_after(jiffies, retry->deadline) ? err ?: -EBUSY : 0;
 }
 
 /*
- * One pass of evicting the first pages of an allocation.  Returns 0 to go on,
- * or why not.
+ * What an eviction looks at: @npages pages, those in @pfns, or those from @first
+ * on if there is no list; and what came of it.
  */
-static int drm_pagemap_evict_devmem(struct drm_pagemap_devmem *devmem,
-				    struct drm_pagemap_scratch *s,
-				    struct drm_pagemap_retry *retry)
+struct drm_pagemap_evict {
+	const unsigned long *pfns;
+	unsigned long first;
+	unsigned long npages;
+	struct drm_pagemap_scratch *s;
+	struct drm_pagemap_region *region;
+	unsigned long used;
+	unsigned long moved;
+	int err;
+};
+
+static void drm_pagemap_evict_batch(struct drm_pagemap_evict *e,
+				    unsigned long n)
 {
-	unsigned long moved = 0;
+	unsigned long moved;
 	int err;
 
-	err = devmem->ops->populate_devmem_pfn(devmem, s->npages, s->src);
-	if (!err)
-		moved = drm_pagemap_evict_pass(s, &err);
-	drm_pagemap_count(devmem->dpagemap, DRM_PAGEMAP_PAGES_EVICTED, moved);
+	e->s->npages = n;
+	moved = drm_pagemap_evict_pass(e->s, &err);
+	drm_pagemap_count(e->region, DRM_PAGEMAP_PAGES_EVICTED, moved);
+	e->used += n;
+	e->moved += moved;
+	e->err = err ?: e->err;
+}
 
-	return drm_pagemap_retry_pass(retry, moved, err);
+/*
+ * Try once to move the pages that are in use.  Not more are locked at a time
+ * than there is room for in e->s.
+ */
+static void drm_pagemap_evict_pages(struct drm_pagemap_evict *e)
+{
+	unsigned long room = e->s->npages;
+	unsigned long i, pfn, n = 0;
+
+	e->used = 0;
+	e->moved = 0;
+	e->err = 0;
+	for (i = 0; i < e->npages; i++) {
+		pfn = e->pfns ? e->pfns[i] : e->first + i;
+		if (page_ref_count(pfn_to_page(pfn)))
+			e->s->src[n++] = pfn;
+		if (n == room) {
+			drm_pagemap_evict_batch(e, n);
+			n = 0;
+		}
+		if (!(i % DRM_PAGEMAP_EVICT_BATCH))
+			cond_resched();
+	}
+	if (n)
+		drm_pagemap_evict_batch(e, n);
+	e->s->npages = room;
 }
 
 /*
@@ -835,9 +887,11 @@ static int drm_pagemap_evict_devmem(struct drm_pagemap_devmem *devmem,
  */
 struct drm_pagemap_to_devmem {
 	struct drm_pagemap_migration *mig;
+	struct drm_pagemap_region *region;
 	struct drm_pagemap_scratch s;
 	struct migrate_vma migrate;
 	struct drm_pagemap_zdd *zdd;
+	unsigned long *pfns;	/* of the allocation */
 	bool has_holes;
 };
 
@@ -854,7 +908,8 @@ static int drm_pagemap_check_devmem(const struct drm_pagemap_migration *mig,
 	if (!devmem->ops || !devmem->ops->populate_devmem_pfn ||
 	    !devmem->ops->copy_to_devmem || !devmem->ops->copy_to_ram)
 		return -EOPNOTSUPP;
-	if (devmem->size >> PAGE_SHIFT < npages)
+	if (devmem->size >> PAGE_SHIFT < npages ||
+	    devmem->dpagemap != mig->dpagemap)
 		return -EINVAL;
 
 	return 0;
@@ -937,49 +992,102 @@ static int drm_pagemap_get_devmem(struct drm_pagemap_to_devmem *m)
 }
 
 /*
+ * Ask for the first @n pages of the allocation.  Drivers may give them all,
+ * whatever they are asked for.
+ */
+static int drm_pagemap_get_pfns(struct drm_pagemap_to_devmem *m,
+				unsigned long n)
+{
+	struct drm_pagemap_devmem *devmem = m->mig->devmem;
+
+	m->pfns = drm_pagemap_pfns_alloc(devmem);
+	if (!m->pfns)
+		return -ENOMEM;
+
+	return devmem->ops->populate_devmem_pfn(devmem, n, m->pfns);
+}
+
+/* Whether the driver may use the page: a mistake here ends in endless faults. */
+static bool drm_pagemap_page_is_fit(struct drm_pagemap_to_devmem *m,
+				    unsigned long pfn)
+{
+	struct page *page;
+
+	if (WARN_ON_ONCE(!pfn_valid(pfn)))
+		return false;
+
+	page = pfn_to_page(pfn);
+	if (WARN_ON_ONCE(!is_device_private_page(page) || page_ref_count(page)))
+		return false;
+
+	/* The first one's is what drm_pagemap_hold_pgmap() holds. */
+	return page_pgmap(page)->owner == m->mig->pgmap_owner &&
+	       page_pgmap(page) == page_pgmap(pfn_to_page(m->pfns[0])) &&
+	       (!m->region || page_pgmap(page) == &m->region->pgmap);
+}
+
+/* The data that the device pages are going to share. */
+static int drm_pagemap_make_zdd(struct drm_pagemap_to_devmem *m)
+{
+	struct drm_pagemap_migration *mig = m->mig;
+
+	m->zdd = drm_pagemap_zdd_create(mig->devmem, mig->pgmap_owner);
+	if (!m->zdd)
+		return -ENOMEM;
+
+	m->zdd->region = m->region;
+	m->zdd->mm = mig->mm;
+	m->zdd->pgoff = linear_page_index(m->migrate.vma, mig->start);
+	m->zdd->npages = m->s.npages;
+
+	return 0;
+}
+
+static int drm_pagemap_hold_pgmap(struct drm_pagemap_zdd *zdd,
+				  struct dev_pagemap *pgmap)
+{
+	if (!percpu_ref_tryget_live(&pgmap->ref))
+		return -ENODEV;
+
+	zdd->pgmap = pgmap;
+	return 0;
+}
+
+/*
  * Choose a device page for each page that migrates.  Those pages stay free
  * until the commit.
  */
 static int drm_pagemap_populate(struct drm_pagemap_to_devmem *m)
 {
-	struct drm_pagemap_devmem *devmem = m->mig->devmem;
 	struct drm_pagemap_scratch *s = &m->s;
 	unsigned long i, n, k = 0;
-	struct page *page, *source;
+	struct page *source;
 	int err;
 
-	n = min(m->migrate.cpages, devmem->size >> PAGE_SHIFT);
-	m->zdd = drm_pagemap_zdd_create(devmem, m->mig->pgmap_owner);
-	if (!m->zdd)
-		return -ENOMEM;
+	n = min(m->migrate.cpages, m->mig->devmem->size >> PAGE_SHIFT);
+	err = drm_pagemap_make_zdd(m);
+	if (err || !n)
+		return err;
 
-	m->zdd->pgoff = linear_page_index(m->migrate.vma, m->mig->start);
-	m->zdd->npages = s->npages;
-	if (!n)
-		return 0;
-
-	err = devmem->ops->populate_devmem_pfn(devmem, n, s->ram);
+	err = drm_pagemap_get_pfns(m, n);
 	if (err)
 		return err;
 
 	for (i = 0; k < n; i++) {
 		if (!(s->src[i] & MIGRATE_PFN_MIGRATE))
 			continue;
-
-		page = pfn_to_page(s->ram[k]);
-		if (WARN_ON_ONCE(!is_zone_device_page(page) ||
-				 page_ref_count(page)))
+		if (!drm_pagemap_page_is_fit(m, m->pfns[k]))
 			return -EINVAL;
 
-		page->zone_device_data = m->zdd;
-		s->pages[k] = page;
+		s->pages[k] = pfn_to_page(m->pfns[k]);
+		s->pages[k]->zone_device_data = m->zdd;
 		source = migrate_pfn_to_page(s->src[i]);
 		m->has_holes |= !source;
 		s->ram[k++] = source ? page_to_pfn(source) : DRM_PAGEMAP_NO_PFN;
 	}
 	s->ncopy = n;
 
-	return 0;
+	return drm_pagemap_hold_pgmap(m->zdd, page_pgmap(s->pages[0]));
 }
 
 /* Map the page of zeroes that pages without contents are copied from. */
@@ -1014,8 +1122,10 @@ static int drm_pagemap_copy(struct drm_pagemap_to_devmem *m)
 
 	err = drm_pagemap_dma_map(devmem->dev, s, 0, s->ncopy, DMA_TO_DEVICE,
 				  zero);
-	if (err)
+	if (err) {
+		err = -EFAULT;
 		goto out_unmap_zero;
+	}
 
 	err = devmem->ops->copy_to_devmem(s->pages, s->dma, s->ncopy);
 	drm_pagemap_dma_unmap(devmem->dev, s, 0, s->ncopy, DMA_TO_DEVICE);
@@ -1034,6 +1144,7 @@ static void drm_pagemap_commit(struct drm_pagemap_to_devmem *m)
 	unsigned long i, k = 0;
 	u64 expires = 0;
 
+	WRITE_ONCE(mig->devmem->taken, true);
 	drm_pagemap_zdd_get_many(m->zdd, s->ncopy);
 	/* Only device pages will point to it, which kmemleak does not scan. */
 	kmemleak_not_leak(m->zdd);
@@ -1061,11 +1172,19 @@ static void drm_pagemap_commit(struct drm_pagemap_to_devmem *m)
  */
 static int drm_pagemap_roll_back(struct drm_pagemap_to_devmem *m)
 {
+	struct drm_pagemap_devmem *devmem = m->mig->devmem;
+	struct drm_pagemap_evict e = {
+		.pfns = m->pfns,
+		.npages = m->s.npages,
+		.s = &m->s,
+		.region = m->region,
+	};
 	struct drm_pagemap_retry retry;
 
 	drm_pagemap_retry_init(&retry);
 	while (!drm_pagemap_zdd_disarm(m->zdd)) {
-		if (drm_pagemap_evict_devmem(m->mig->devmem, &m->s, &retry)) {
+		drm_pagemap_evict_pages(&e);
+		if (drm_pagemap_retry_pass(&retry, e.moved, e.err)) {
 			drm_pagemap_zdd_put(m->zdd);
 			return 0;
 		}
@@ -1073,6 +1192,7 @@ static int drm_pagemap_roll_back(struct drm_pagemap_to_devmem *m)
 			schedule_timeout_uninterruptible(retry.delay);
 	}
 
+	WRITE_ONCE(devmem->taken, false);
 	m->mig->moved = 0;
 	return -EBUSY;
 }
@@ -1165,16 +1285,16 @@ static int drm_pagemap_migrate_checked(struct drm_pagemap_to_devmem *m)
 		drm_pagemap_zdd_put(m->zdd);
 
 out_free:
+	kvfree(m->pfns);
 	drm_pagemap_scratch_free(&m->s);
 	return err;
 }
 
 static int drm_pagemap_migrate_gated(struct drm_pagemap_to_devmem *m)
 {
-	struct drm_pagemap_region *region;
+	struct drm_pagemap_region *region = m->region;
 	int err = -ENODEV;
 
-	region = drm_pagemap_region_of(m->mig->dpagemap);
 	if (!region)
 		return drm_pagemap_migrate_checked(m);
 
@@ -1215,7 +1335,9 @@ static int drm_pagemap_migrate_gated(struct drm_pagemap_to_devmem *m)
  *
  * * -EINVAL: the range is empty, inverted, not page aligned, larger than the
  *   allocation, goes beyond the VMA, or the VMA is special; unknown flags; the
- *   driver gave pages that are in use or not device pages.
+ *   allocation is not of this memory; the driver gave pages that are in use, not
+ *   device-private, of another owner, of another region or of several struct
+ *   dev_pagemap.
  * * -ENOENT: no VMA at the start of the range.
  * * -EBUSY: not anonymous memory, or a page cannot move now: it is pinned, is
  *   being migrated already, is in device memory, or is part of a large folio
@@ -1223,7 +1345,7 @@ static int drm_pagemap_migrate_gated(struct drm_pagemap_to_devmem *m)
  * * -EOPNOTSUPP: the allocation lacks a callback.
  * * -ENOMEM: no memory.
  * * -EFAULT: a page cannot be mapped for DMA.
- * * -ENODEV: the region was unplugged.
+ * * -ENODEV: the region was unplugged, also if its device is unbound by now.
  * * what the driver's callbacks returned.
  */
 int drm_pagemap_migrate(struct drm_pagemap_migration *mig)
@@ -1235,6 +1357,9 @@ int drm_pagemap_migrate(struct drm_pagemap_migration *mig)
 	mig->moved = 0;
 	mig->resident = 0;
 	mig->left = 0;
+	if (mig->devmem && !mig->dpagemap)
+		mig->dpagemap = mig->devmem->dpagemap;
+	m.region = drm_pagemap_region_find(mig->dpagemap);
 	trace_drm_pagemap_migrate_begin(mig);
 
 	err = drm_pagemap_check(&m);
@@ -1242,11 +1367,11 @@ int drm_pagemap_migrate(struct drm_pagemap_migration *mig)
 		err = drm_pagemap_migrate_gated(&m);
 
 	if (err) {
-		drm_pagemap_count(mig->dpagemap, DRM_PAGEMAP_TO_DEVMEM_FAILS, 1);
+		drm_pagemap_count(m.region, DRM_PAGEMAP_TO_DEVMEM_FAILS, 1);
 	} else {
 		npages = (mig->end - mig->start) >> PAGE_SHIFT;
 		mig->left = npages - mig->moved - mig->resident;
-		drm_pagemap_count(mig->dpagemap, DRM_PAGEMAP_PAGES_TO_DEVMEM,
+		drm_pagemap_count(m.region, DRM_PAGEMAP_PAGES_TO_DEVMEM,
 				  mig->moved);
 	}
 
@@ -1291,6 +1416,86 @@ int drm_pagemap_migrate_to_devmem(struct drm_pagemap_devmem *devmem_allocation,
 }
 EXPORT_SYMBOL_GPL(drm_pagemap_migrate_to_devmem);
 
+/*
+ * The region's pages are going away, so none is in use any more.  What may be
+ * missing is the end of the last one's free, which unbind waits for, too.
+ */
+static int drm_pagemap_evict_unbound(struct drm_pagemap_devmem *devmem,
+				     struct drm_pagemap_region *region)
+{
+	bool taken;
+
+	/* A migration that was rolled back is over. */
+	down_read(&region->gate);
+	taken = READ_ONCE(devmem->taken);
+	up_read(&region->gate);
+	if (!taken)
+		return -EBUSY;
+
+	wait_for_completion(&devmem->detached);
+	return 0;
+}
+
+/* Evict as long as that gets anywhere. */
+static int drm_pagemap_evict_devmem(struct drm_pagemap_devmem *devmem,
+				    unsigned long npages, unsigned long *moved)
+{
+	struct drm_pagemap_evict e = {
+		.npages = npages,
+		.region = drm_pagemap_region_find(devmem->dpagemap),
+	};
+	struct drm_pagemap_retry retry;
+	struct drm_pagemap_scratch s;
+	unsigned long *pfns;
+	int err = -ENOMEM;
+
+	if (completion_done(&devmem->detached))
+		return 0;
+	if (!READ_ONCE(devmem->taken))
+		return -EBUSY;
+
+	/* Unbind, which removes the struct pages, waits for this reference. */
+	if (e.region && !percpu_ref_tryget_live(&e.region->pgmap.ref))
+		return drm_pagemap_evict_unbound(devmem, e.region);
+
+	pfns = drm_pagemap_pfns_alloc(devmem);
+	if (!pfns)
+		goto out_put;
+
+	err = drm_pagemap_scratch_alloc(&s, min(npages,
+						DRM_PAGEMAP_EVICT_BATCH));
+	if (err)
+		goto out_free;
+
+	e.pfns = pfns;
+	e.s = &s;
+	drm_pagemap_retry_init(&retry);
+	while (!completion_done(&devmem->detached)) {
+		e.moved = 0;
+		e.err = devmem->ops->populate_devmem_pfn(devmem, npages, pfns);
+		if (!e.err)
+			drm_pagemap_evict_pages(&e);
+
+		err = READ_ONCE(devmem->taken) ?
+		      drm_pagemap_retry_pass(&retry, e.moved, e.err) : -EBUSY;
+		if (err)
+			break;
+		if (retry.delay > 1)
+			wait_for_completion_timeout(&devmem->detached,
+						    retry.delay);
+	}
+	*moved = retry.moved;
+	drm_pagemap_scratch_free(&s);
+
+out_free:
+	kvfree(pfns);
+out_put:
+	if (e.region)
+		put_dev_pagemap(&e.region->pgmap);
+	/* The last pages may have gone on their own, whatever failed here. */
+	return completion_done(&devmem->detached) ? 0 : err;
+}
+
 /**
  * drm_pagemap_evict_to_ram() - Move all pages of an allocation to RAM
  * @devmem_allocation: The allocation.  The caller holds a reference of its own,
@@ -1298,24 +1503,28 @@ EXPORT_SYMBOL_GPL(drm_pagemap_migrate_to_devmem);
  *                     one may be released while this runs.
  *
  * Works by physical pages only: it makes no difference to whom they belong by
- * now, or whether the process still exists.  Pages that are busy are waited
- * for, as long as something moves or five seconds have not passed.  A timeslice
- * is ended.
+ * now, or whether the process still exists.  Pages that are busy, and DMA
+ * mappings that are lacking, are waited for, as long as something moves or a
+ * second has not passed.  A timeslice is ended.
  *
- * RAM is allocated for the pages, from any node.
+ * RAM is allocated for the pages, from any node.  A large allocation is moved in
+ * batches.
  *
  * Context: Process context, may sleep; not from memory reclaim.  No mmap lock is
  * needed.  The caller must not hold a lock that an mmu notifier, a
- * devmem_release() or a copy_to_ram() takes.
+ * devmem_release() or a copy_to_ram() takes.  The device may be unbound
+ * meanwhile.  A driver with a struct dev_pagemap of its own must keep the struct
+ * pages until this returns.
  *
  * Return: 0 if no page of the allocation is in use any more, so that
- * &drm_pagemap_devmem.detached is completed; otherwise
+ * &drm_pagemap_devmem.detached is completed, and
+ * &drm_pagemap_devmem_ops.devmem_release has returned; otherwise
  *
- * * -EBUSY: pages are held by somebody else, or the allocation was never
- *   migrated to.
+ * * -EBUSY: pages are held by somebody else; or, at once, nothing was migrated to
+ *   the allocation.
  * * -EOPNOTSUPP: the allocation lacks a callback.
  * * -ENOMEM: no memory to move the pages to.
- * * -EFAULT: a page cannot be mapped for DMA.
+ * * -EAGAIN: no page could be mapped for DMA.
  * * what the driver's callbacks returned.
  *
  * After an error some pages may have moved, and the rest is as before.
@@ -1324,35 +1533,20 @@ int drm_pagemap_evict_to_ram(struct drm_pagemap_devmem *devmem_allocation)
 {
 	struct drm_pagemap_devmem *devmem = devmem_allocation;
 	unsigned long npages = devmem->size >> PAGE_SHIFT;
-	struct drm_pagemap_retry retry;
-	struct drm_pagemap_scratch s;
+	unsigned long moved = 0;
 	int err;
 
 	if (!devmem->ops->populate_devmem_pfn || !devmem->ops->copy_to_ram)
 		return -EOPNOTSUPP;
 
-	err = drm_pagemap_scratch_alloc(&s, npages);
-	if (err)
-		return err;
+	err = drm_pagemap_evict_devmem(devmem, npages, &moved);
+	if (!err && devmem->ops->devmem_release)
+		drm_pagemap_release_wait(devmem);
 
-	drm_pagemap_retry_init(&retry);
-	while (!completion_done(&devmem->detached)) {
-		err = drm_pagemap_evict_devmem(devmem, &s, &retry);
-		if (err)
-			break;
-		if (retry.delay > 1)
-			wait_for_completion_timeout(&devmem->detached,
-						    retry.delay);
-	}
-
-	trace_drm_pagemap_evict(devmem->dev, npages, retry.moved, err);
-	drm_pagemap_scratch_free(&s);
+	trace_drm_pagemap_evict(devmem->dev, npages, moved, err);
 	return err;
 }
 EXPORT_SYMBOL_GPL(drm_pagemap_evict_to_ram);
-
-/* How many pages drm_pagemap_region_evict() takes at a time. */
-#define DRM_PAGEMAP_REGION_BATCH	512UL
 
 /**
  * drm_pagemap_region_evict() - Try once to move every page of a region to RAM
@@ -1365,38 +1559,25 @@ EXPORT_SYMBOL_GPL(drm_pagemap_evict_to_ram);
 unsigned long drm_pagemap_region_evict(struct drm_pagemap_region *region,
 				       unsigned long *moved)
 {
-	unsigned long pfn = region->start_pfn;
-	unsigned long end = pfn + region->npages;
-	struct drm_pagemap_scratch *s, many;
+	struct drm_pagemap_evict e = {
+		.first = region->start_pfn,
+		.npages = region->npages,
+		.region = region,
+	};
+	struct drm_pagemap_scratch many;
 	struct drm_pagemap_one one;
-	unsigned long batch, n, used = 0;
-	int err;
 
-	s = drm_pagemap_scratch_one(&one);
-	if (!drm_pagemap_scratch_alloc(&many, DRM_PAGEMAP_REGION_BATCH))
-		s = &many;
-	batch = s->npages;
+	e.s = drm_pagemap_scratch_one(&one);
+	if (!drm_pagemap_scratch_alloc(&many, DRM_PAGEMAP_EVICT_BATCH))
+		e.s = &many;
 
-	while (pfn < end) {
-		for (n = 0; pfn < end && n < batch; pfn++)
-			if (page_ref_count(pfn_to_page(pfn)))
-				s->src[n++] = pfn;
-		if (!n)
-			break;
+	drm_pagemap_evict_pages(&e);
+	*moved += e.moved;
 
-		used += n;
-		s->npages = n;
-		n = drm_pagemap_evict_pass(s, &err);
-		drm_pagemap_count(region->dpagemap, DRM_PAGEMAP_PAGES_EVICTED,
-				  n);
-		*moved += n;
-		cond_resched();
-	}
-
-	trace_drm_pagemap_evict(region->drm->dev, used, *moved, 0);
-	if (s == &many)
-		drm_pagemap_scratch_free(s);
-	return used;
+	trace_drm_pagemap_evict(region->drm->dev, e.used, e.moved, 0);
+	if (e.s == &many)
+		drm_pagemap_scratch_free(&many);
+	return e.used;
 }
 
 /**

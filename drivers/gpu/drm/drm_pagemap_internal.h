@@ -4,7 +4,7 @@
 
 #include <linux/atomic.h>
 #include <linux/kref.h>
-#include <linux/llist.h>
+#include <linux/list.h>
 #include <linux/types.h>
 
 #include <drm/drm_pagemap.h>
@@ -12,22 +12,32 @@
 /**
  * struct drm_pagemap_zdd - what &page.zone_device_data of a device page points to
  * @refcount: One for each device page, one for the migration that makes them.
- * @devmem: The allocation.  NULL once drm_pagemap_zdd_disarm() gave it back.
+ * @devmem: The allocation.
  * @owner: Owner cookie of the device-private pages.
+ * @pgmap: Their struct dev_pagemap, with a reference that keeps it, and the
+ *         driver, until the release is over.
+ * @region: Their region, or NULL.
+ * @mm: The address space that was migrated.  Only ever compared: it may be gone.
  * @pgoff: Linear page index (&page.index) of the start of the migrated range,
  *         by which a fault finds the range again wherever mremap() moved it.
  * @npages: Number of pages of the range, with or without contents on the device.
- * @release: Node in the list of those that wait for the deferred release.
+ * @seq: Number in the order of the releases.
+ * @release: Node in the list of releases that are due, or running.
  *
- * All but @refcount is constant while there are device pages.
+ * All up to @npages but @refcount is constant while there are device pages; @seq
+ * and @release are protected by the lock of those lists.
  */
 struct drm_pagemap_zdd {
 	struct kref refcount;
 	struct drm_pagemap_devmem *devmem;
 	void *owner;
+	struct dev_pagemap *pgmap;
+	struct drm_pagemap_region *region;
+	const struct mm_struct *mm;
 	unsigned long pgoff;
 	unsigned long npages;
-	struct llist_node release;
+	u64 seq;
+	struct list_head release;
 };
 
 struct drm_pagemap_zdd *
@@ -35,6 +45,7 @@ drm_pagemap_zdd_create(struct drm_pagemap_devmem *devmem, void *owner);
 void drm_pagemap_zdd_get_many(struct drm_pagemap_zdd *zdd, unsigned int n);
 void drm_pagemap_zdd_put(struct drm_pagemap_zdd *zdd);
 bool drm_pagemap_zdd_disarm(struct drm_pagemap_zdd *zdd);
+void drm_pagemap_release_wait(const struct drm_pagemap_devmem *devmem);
 
 unsigned long drm_pagemap_run_length(const unsigned long *pfns,
 				     unsigned long npages, unsigned long max);
@@ -70,6 +81,8 @@ enum drm_pagemap_step {
 
 unsigned long drm_pagemap_inject(enum drm_pagemap_step step, unsigned long n);
 
+struct drm_pagemap_region *
+drm_pagemap_region_find(const struct drm_pagemap *dpagemap);
 unsigned long drm_pagemap_region_evict(struct drm_pagemap_region *region,
 				       unsigned long *moved);
 

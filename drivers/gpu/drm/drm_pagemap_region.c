@@ -4,12 +4,16 @@
 #include <linux/device.h>
 #include <linux/export.h>
 #include <linux/ioport.h>
+#include <linux/list.h>
 #include <linux/memremap.h>
 #include <linux/mm.h>
 #include <linux/sched.h>
 #include <linux/slab.h>
+#include <linux/spinlock.h>
 
 #include <drm/drm_device.h>
+#include <drm/drm_drv.h>
+#include <drm/drm_managed.h>
 #include <drm/drm_pagemap.h>
 #include <drm/drm_print.h>
 
@@ -25,11 +29,48 @@
  *
  * When the device goes away, the processes keep their data: unplugging the
  * region first closes it to new migrations and then moves every page that is
- * left to RAM.  This can neither fail nor be cut short, for a page that were
- * left behind would be one without memory.  A driver whose hardware is gone
+ * left to RAM.  This can neither fail nor be cut short, for a page that was left
+ * behind would be one without memory.  A driver whose hardware is gone
  * already provides in &drm_pagemap_devmem_ops.copy_to_ram what the process is to
  * find instead.
+ *
+ * The region itself, without pages then, stays until the struct drm_device goes:
+ * whoever still has the struct drm_pagemap gets -ENODEV from a migration, and can
+ * read the counters.
  */
+
+/*
+ * All regions.  Nothing is read from a struct drm_pagemap to find that of it:
+ * drivers that know nothing of regions need not even have zeroed it.
+ */
+static LIST_HEAD(drm_pagemap_regions);
+/* Protects the list. */
+static DEFINE_SPINLOCK(drm_pagemap_regions_lock);
+
+/**
+ * drm_pagemap_region_find() - The region of a device's memory
+ * @dpagemap: The memory, which exists.  It is not accessed.
+ *
+ * Context: Process context.
+ * Return: The region, which exists for as long as @dpagemap; or NULL if the
+ * driver manages its struct dev_pagemap itself.
+ */
+struct drm_pagemap_region *
+drm_pagemap_region_find(const struct drm_pagemap *dpagemap)
+{
+	struct drm_pagemap_region *region, *found = NULL;
+
+	spin_lock(&drm_pagemap_regions_lock);
+	list_for_each_entry(region, &drm_pagemap_regions, link) {
+		if (region->dpagemap != dpagemap)
+			continue;
+		found = region;
+		break;
+	}
+	spin_unlock(&drm_pagemap_regions_lock);
+
+	return found;
+}
 
 static const char * const drm_pagemap_counter_names[] = {
 	[DRM_PAGEMAP_PAGES_TO_DEVMEM]	= "pages-to-devmem",
@@ -51,19 +92,23 @@ static_assert(ARRAY_SIZE(drm_pagemap_counter_names) ==
  * Looks at every page, so that nothing has to be counted when pages come and
  * go.  The result is out of date when it is returned.
  *
- * Context: Process context, may sleep.
- * Return: The number of pages.
+ * Context: Process context, may sleep.  Not in a callback of a migration to the
+ * region.
+ * Return: The number of pages, 0 once the device is unbound.
  */
 unsigned long drm_pagemap_region_resident(struct drm_pagemap_region *region)
 {
 	unsigned long i, n = 0;
 
-	for (i = 0; i < region->npages; i++) {
+	/* The pages stay as long as this is held. */
+	down_read(&region->gate);
+	for (i = 0; !region->gone && i < region->npages; i++) {
 		if (page_ref_count(pfn_to_page(region->start_pfn + i)))
 			n++;
 		if (!(i % 4096))
 			cond_resched();
 	}
+	up_read(&region->gate);
 
 	return n;
 }
@@ -76,7 +121,7 @@ EXPORT_SYMBOL_GPL(drm_pagemap_region_resident);
  *
  * Prints the size, the pages in use and the counters, one per line.
  *
- * Context: Process context, may sleep.
+ * Context: As drm_pagemap_region_resident().
  */
 void drm_pagemap_region_print(struct drm_pagemap_region *region,
 			      struct drm_printer *p)
@@ -113,7 +158,8 @@ DEFINE_SHOW_ATTRIBUTE(drm_pagemap_region);
  * On return no process can reach a page of the region any more.  The last steps
  * of freeing a page may still run on another CPU, though, and the release of its
  * allocation come after them.  Both are over when devres has removed the
- * region: what a devmem_release() needs must stay until then.
+ * region, which waits for them: what a devmem_release() needs must stay until
+ * then.
  *
  * A driver calls it in its remove function, after drm_dev_unplug() and while its
  * copy callbacks still work.  It is called again, to no effect then, when the
@@ -127,12 +173,14 @@ void drm_pagemap_region_unplug(struct drm_pagemap_region *region)
 	unsigned long warn = jiffies + 10 * HZ;
 	unsigned long used, moved;
 	long delay = 1;
+	bool gone;
 
 	down_write(&region->gate);
 	region->unplugged = true;
+	gone = region->gone;
 	up_write(&region->gate);
 
-	for (;;) {
+	while (!gone) {
 		moved = 0;
 		used = drm_pagemap_region_evict(region, &moved);
 		if (!used)
@@ -163,16 +211,64 @@ static void drm_pagemap_region_fini(void *data)
 	if (region->drm->debugfs_root)
 		debugfs_remove(region->debugfs);
 	drm_pagemap_region_unplug(region);
-	region->dpagemap->region = NULL;
+
+	down_write(&region->gate);
+	region->gone = true;
+	up_write(&region->gate);
 }
 
-/*
- * This runs after the pages have gone away: one that was being freed while the
- * region was emptied may have been the last of its allocation.
- */
-static void drm_pagemap_region_flush(void *data)
+/* This runs after the pages have gone away. */
+static void drm_pagemap_region_put_drm(void *data)
 {
-	drm_pagemap_release_flush();
+	drm_dev_put(data);
+}
+
+/* This runs when the struct drm_device goes. */
+static void drm_pagemap_region_forget(struct drm_device *drm, void *data)
+{
+	struct drm_pagemap_region *region = data;
+
+	spin_lock(&drm_pagemap_regions_lock);
+	list_del(&region->link);
+	spin_unlock(&drm_pagemap_regions_lock);
+}
+
+static struct drm_pagemap_region *
+drm_pagemap_region_alloc(struct drm_device *drm, struct drm_pagemap *dpagemap,
+			 void *owner)
+{
+	struct drm_pagemap_region *region;
+	int err;
+
+	region = drmm_kzalloc(drm, sizeof(*region), GFP_KERNEL);
+	if (!region)
+		return ERR_PTR(-ENOMEM);
+
+	init_rwsem(&region->gate);
+	region->drm = drm;
+	region->dpagemap = dpagemap;
+	region->pgmap.owner = owner;
+
+	/* Found first, should an earlier region be gone but not forgotten. */
+	spin_lock(&drm_pagemap_regions_lock);
+	list_add(&region->link, &drm_pagemap_regions);
+	spin_unlock(&drm_pagemap_regions_lock);
+
+	err = drmm_add_action_or_reset(drm, drm_pagemap_region_forget, region);
+	if (err) {
+		drmm_kfree(drm, region);
+		return ERR_PTR(err);
+	}
+
+	return region;
+}
+
+static void drm_pagemap_region_free(struct drm_pagemap_region *region)
+{
+	struct drm_device *drm = region->drm;
+
+	drmm_release_action(drm, drm_pagemap_region_forget, region);
+	drmm_kfree(drm, region);
 }
 
 static int drm_pagemap_region_map(struct drm_pagemap_region *region,
@@ -202,12 +298,28 @@ static int drm_pagemap_region_map(struct drm_pagemap_region *region,
 	return 0;
 }
 
+static void drm_pagemap_region_debugfs(struct drm_pagemap_region *region,
+				       const char *name)
+{
+	struct dentry *root = region->drm->debugfs_root;
+	char file[32];
+
+	/* Without a directory, the file would be in that of debugfs itself. */
+	if (!root)
+		return;
+
+	snprintf(file, sizeof(file), "pagemap-%s", name);
+	region->debugfs = debugfs_create_file(file, 0444, root, region,
+					      &drm_pagemap_region_fops);
+}
+
 /**
  * devm_drm_pagemap_region_add() - Register a pool of device-private pages
  * @drm: The device; the region lives until its parent device is unbound.
- * @dpagemap: The memory that the pages stand for.  Its @region is set.
+ * @dpagemap: The memory that the pages stand for.  It must live exactly as long
+ *            as @drm: embed it in the device, or drmm_kzalloc() it.
  * @name: Name of the debugfs file, "pagemap-" followed by @name, that shows what
- *        drm_pagemap_region_print() prints.
+ *        drm_pagemap_region_print() prints.  It is made if @drm has a directory.
  * @size: Size of the pool in bytes, a multiple of PAGE_SIZE.
  * @owner: Owner cookie of the pages, not NULL.  Devices that can access each
  *         other's memory use the same one.
@@ -232,31 +344,27 @@ devm_drm_pagemap_region_add(struct drm_device *drm,
 			    struct drm_pagemap *dpagemap, const char *name,
 			    u64 size, void *owner)
 {
-	struct drm_pagemap_region *region;
+	struct drm_pagemap_region *region = drm_pagemap_region_find(dpagemap);
 	struct device *dev = drm->dev;
-	char file[32];
 	void *group;
 	int err;
 
-	if (!size || !IS_ALIGNED(size, PAGE_SIZE) || !owner || dpagemap->region)
+	if (!size || !IS_ALIGNED(size, PAGE_SIZE) || !owner ||
+	    (region && !region->gone))
 		return ERR_PTR(-EINVAL);
 
-	group = devres_open_group(dev, NULL, GFP_KERNEL);
-	if (!group)
-		return ERR_PTR(-ENOMEM);
+	region = drm_pagemap_region_alloc(drm, dpagemap, owner);
+	if (IS_ERR(region))
+		return region;
 
-	region = devm_kzalloc(dev, sizeof(*region), GFP_KERNEL);
-	if (!region) {
+	group = devres_open_group(dev, NULL, GFP_KERNEL);
+	if (!group) {
 		err = -ENOMEM;
-		goto err_release;
+		goto err_free;
 	}
 
-	init_rwsem(&region->gate);
-	region->drm = drm;
-	region->dpagemap = dpagemap;
-	region->pgmap.owner = owner;
-
-	err = devm_add_action(dev, drm_pagemap_region_flush, NULL);
+	drm_dev_get(drm);
+	err = devm_add_action_or_reset(dev, drm_pagemap_region_put_drm, drm);
 	if (err)
 		goto err_release;
 
@@ -264,10 +372,7 @@ devm_drm_pagemap_region_add(struct drm_device *drm,
 	if (err)
 		goto err_release;
 
-	snprintf(file, sizeof(file), "pagemap-%s", name);
-	region->debugfs = debugfs_create_file(file, 0444, drm->debugfs_root,
-					      region, &drm_pagemap_region_fops);
-	dpagemap->region = region;
+	drm_pagemap_region_debugfs(region, name);
 	err = devm_add_action_or_reset(dev, drm_pagemap_region_fini, region);
 	if (err)
 		goto err_release;
@@ -277,6 +382,8 @@ devm_drm_pagemap_region_add(struct drm_device *drm,
 
 err_release:
 	devres_release_group(dev, group);
+err_free:
+	drm_pagemap_region_free(region);
 	return ERR_PTR(err);
 }
 EXPORT_SYMBOL_GPL(devm_drm_pagemap_region_add);

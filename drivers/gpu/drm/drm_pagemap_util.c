@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 
-#include <linux/atomic.h>
 #include <linux/export.h>
 #include <linux/init.h>
+#include <linux/list.h>
+#include <linux/memremap.h>
 #include <linux/mm.h>
 #include <linux/module.h>
 #include <linux/slab.h>
+#include <linux/spinlock.h>
 #include <linux/wait_bit.h>
 #include <linux/workqueue.h>
 
@@ -22,45 +24,132 @@
  * and arithmetic.  It also builds where there is no ZONE_DEVICE, for its tests.
  */
 
-static LLIST_HEAD(drm_pagemap_releases);
 static struct workqueue_struct *drm_pagemap_release_wq;
-/* Allocations that are known to be detached, but not in the list yet. */
-static atomic_t drm_pagemap_detaching;
+
+/* Protects the lists, and the number of the next release. */
+static DEFINE_SPINLOCK(drm_pagemap_release_lock);
+static LIST_HEAD(drm_pagemap_releases_due);
+static LIST_HEAD(drm_pagemap_releases_running);
+static u64 drm_pagemap_release_seq;
+
+/* Take a release that is due, that of @devmem or any, to run it. */
+static struct drm_pagemap_zdd *
+drm_pagemap_release_claim(const struct drm_pagemap_devmem *devmem)
+{
+	struct drm_pagemap_zdd *zdd, *found = NULL;
+
+	spin_lock_irq(&drm_pagemap_release_lock);
+	list_for_each_entry(zdd, &drm_pagemap_releases_due, release) {
+		if (devmem && zdd->devmem != devmem)
+			continue;
+		list_move_tail(&zdd->release, &drm_pagemap_releases_running);
+		found = zdd;
+		break;
+	}
+	spin_unlock_irq(&drm_pagemap_release_lock);
+
+	return found;
+}
+
+static void drm_pagemap_release_run(struct drm_pagemap_zdd *zdd)
+{
+	struct drm_pagemap_devmem *devmem = zdd->devmem;
+
+	trace_drm_pagemap_release(devmem);
+	devmem->ops->devmem_release(devmem);
+
+	spin_lock_irq(&drm_pagemap_release_lock);
+	list_del(&zdd->release);
+	spin_unlock_irq(&drm_pagemap_release_lock);
+	wake_up_var(&drm_pagemap_releases_running);
+
+	/* The driver, and its memory, may go away from here on. */
+	put_dev_pagemap(zdd->pgmap);
+	kfree(zdd);
+}
 
 static void drm_pagemap_release_func(struct work_struct *work)
 {
-	struct llist_node *list = llist_del_all(&drm_pagemap_releases);
-	struct drm_pagemap_zdd *zdd, *next;
+	struct drm_pagemap_zdd *zdd;
 
-	list = llist_reverse_order(list);
-	llist_for_each_entry_safe(zdd, next, list, release) {
-		struct drm_pagemap_devmem *devmem = zdd->devmem;
-
-		kfree(zdd);
-		trace_drm_pagemap_release(devmem);
-		devmem->ops->devmem_release(devmem);
-	}
+	while ((zdd = drm_pagemap_release_claim(NULL)))
+		drm_pagemap_release_run(zdd);
 }
 
 static DECLARE_WORK(drm_pagemap_release_work, drm_pagemap_release_func);
+
+static bool drm_pagemap_release_is_running(const struct drm_pagemap_devmem *devmem)
+{
+	struct drm_pagemap_zdd *zdd;
+	bool running = false;
+
+	spin_lock_irq(&drm_pagemap_release_lock);
+	list_for_each_entry(zdd, &drm_pagemap_releases_running, release)
+		running |= zdd->devmem == devmem;
+	spin_unlock_irq(&drm_pagemap_release_lock);
+
+	return running;
+}
+
+/**
+ * drm_pagemap_release_wait() - Have an allocation released now
+ * @devmem: An allocation that is detached; the caller holds a reference.
+ *
+ * Runs the release if it is due, rather than wait for the work item: that may
+ * be busy with the releases of other drivers, which take locks of their own.
+ *
+ * Context: Process context, may sleep.
+ */
+void drm_pagemap_release_wait(const struct drm_pagemap_devmem *devmem)
+{
+	struct drm_pagemap_zdd *zdd = drm_pagemap_release_claim(devmem);
+
+	if (zdd)
+		drm_pagemap_release_run(zdd);
+	else
+		wait_var_event(&drm_pagemap_releases_running,
+			       !drm_pagemap_release_is_running(devmem));
+}
+
+/* Whether all releases with a number below @seq are over. */
+static bool drm_pagemap_release_is_past(u64 seq)
+{
+	struct drm_pagemap_zdd *zdd;
+	bool past;
+
+	spin_lock_irq(&drm_pagemap_release_lock);
+	zdd = list_first_entry_or_null(&drm_pagemap_releases_due,
+				       struct drm_pagemap_zdd, release);
+	past = !zdd || zdd->seq >= seq;
+	list_for_each_entry(zdd, &drm_pagemap_releases_running, release)
+		past &= zdd->seq >= seq;
+	spin_unlock_irq(&drm_pagemap_release_lock);
+
+	return past;
+}
 
 /**
  * drm_pagemap_release_flush() - Wait for the deferred releases
  *
  * On return, devmem_release() has returned for every allocation whose last
- * device page was freed before the call.  A driver whose struct dev_pagemap is
- * not a region of devm_drm_pagemap_region_add() calls it after
- * memunmap_pages(), before the memory of the allocations and the driver's code
- * go away.
+ * device page was freed before the call.
+ *
+ * A driver has no need of it when its device goes away: a release that is due
+ * keeps the struct dev_pagemap of its pages, so that memunmap_pages() waits.
  *
  * Context: Process context, may sleep.  Not under a lock that a
  * devmem_release() takes, and not from one.
  */
 void drm_pagemap_release_flush(void)
 {
-	wait_var_event(&drm_pagemap_detaching,
-		       !atomic_read(&drm_pagemap_detaching));
-	flush_work(&drm_pagemap_release_work);
+	u64 seq;
+
+	spin_lock_irq(&drm_pagemap_release_lock);
+	seq = drm_pagemap_release_seq;
+	spin_unlock_irq(&drm_pagemap_release_lock);
+
+	wait_var_event(&drm_pagemap_releases_running,
+		       drm_pagemap_release_is_past(seq));
 }
 EXPORT_SYMBOL_GPL(drm_pagemap_release_flush);
 
@@ -128,26 +217,28 @@ static void drm_pagemap_zdd_detach(struct kref *ref)
 	struct drm_pagemap_zdd *zdd = container_of(ref, struct drm_pagemap_zdd,
 						   refcount);
 	struct drm_pagemap_devmem *devmem = zdd->devmem;
+	struct dev_pagemap *pgmap = zdd->pgmap;
+	unsigned long flags;
 
 	if (devmem->ops->devmem_release) {
 		/*
-		 * The reference that is to be released keeps @devmem alive, so
-		 * it is completed first.  Those who then wait for the release
-		 * must not find that there is none.
+		 * Those who then wait for the release must not find that there
+		 * is none.  It ends the life of @devmem, so that it cannot run
+		 * before the completion is through.
 		 */
-		atomic_inc(&drm_pagemap_detaching);
+		spin_lock_irqsave(&drm_pagemap_release_lock, flags);
+		zdd->seq = drm_pagemap_release_seq++;
+		list_add_tail(&zdd->release, &drm_pagemap_releases_due);
 		complete_all(&devmem->detached);
-		if (llist_add(&zdd->release, &drm_pagemap_releases))
-			queue_work(drm_pagemap_release_wq,
-				   &drm_pagemap_release_work);
-		if (atomic_dec_and_test(&drm_pagemap_detaching))
-			wake_up_var(&drm_pagemap_detaching);
+		spin_unlock_irqrestore(&drm_pagemap_release_lock, flags);
+		queue_work(drm_pagemap_release_wq, &drm_pagemap_release_work);
 		return;
 	}
 
 	kfree(zdd);
 	/* A waiter may free @devmem at once: no access after this. */
 	complete_all(&devmem->detached);
+	put_dev_pagemap(pgmap);
 }
 
 /**
@@ -179,6 +270,7 @@ bool drm_pagemap_zdd_disarm(struct drm_pagemap_zdd *zdd)
 	if (!refcount_dec_if_one(&zdd->refcount.refcount))
 		return false;
 
+	put_dev_pagemap(zdd->pgmap);
 	kfree(zdd);
 	return true;
 }

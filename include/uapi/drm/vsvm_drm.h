@@ -26,11 +26,60 @@ extern "C" {
  * - Fields marked [out] are ignored on input.
  *
  * Errors common to all: -EINVAL for an argument outside its documented values,
- * -ENODEV once the device is gone, -EFAULT for a bad pointer, -ENOMEM.  A signal
- * may end prefetch and residency with -EINTR; they can be called again.
+ * -ENODEV once the device is gone, -EFAULT for a bad pointer, -ENOMEM.  A fatal
+ * signal ends prefetch and residency with -EINTR, and any signal may end advise
+ * so, which can be called again.
  *
  * Errors of operations that the device executes are not those of an ioctl: see
  * &struct drm_vsvm_job_status.
+ */
+
+/**
+ * DOC: vsvm limits
+ *
+ * What the kernel allocates on behalf of a process is charged to its memory
+ * cgroup.  In addition there are limits, which &struct drm_vsvm_query tells:
+ *
+ * - VMs of an open file: &drm_vsvm_query.max_vms.  Beyond, making one fails with
+ *   -ENOSPC.
+ * - Unfinished jobs of a VM: &drm_vsvm_query.max_jobs.  Beyond, exec fails with
+ *   -EBUSY.
+ * - Operations in unfinished jobs of an open file, of all its VMs:
+ *   &drm_vsvm_query.max_queued_ops.  Beyond, exec fails with -EBUSY.
+ * - Operations and syncobjs of a job: &drm_vsvm_query.max_ops and
+ *   &drm_vsvm_query.max_syncs.  Beyond, exec fails with -E2BIG.
+ * - Ranges with different advice in a VM: &drm_vsvm_query.max_advice.  Beyond,
+ *   advise fails with -ENOSPC.
+ * - Ranges of memory that are mapped by the device in a VM:
+ *   &drm_vsvm_query.max_ranges.  Beyond, the device forgets the mapping of the
+ *   oldest, and faults when it accesses it again.
+ * - Time that a job takes, see &struct drm_vsvm_exec:
+ *   &drm_vsvm_query.max_job_ms.  Beyond, it fails with ETIME.
+ * - Timeslice: &drm_vsvm_query.max_timeslice_ms.  Beyond, prefetch and advise
+ *   fail with -EINVAL.
+ *
+ * Each user, by the user ID of the process that makes a VM, has workers of their
+ * own, as many as there are CPUs, at least four; nobody can use up those of another
+ * user.  Workers compete for the CPUs as other threads do.  The VMs of one user
+ * take turns.
+ */
+
+/**
+ * DOC: vsvm and other system calls
+ *
+ * Pages in device memory are still pages of the process, and system calls work on
+ * them.  A call that has to access a page, or needs it in system memory, brings it
+ * back first, as an access of the CPU does: reads and writes by the kernel, pinning
+ * for I/O, ptrace, and process_vm_readv().
+ *
+ * fork(), mremap() and mprotect() leave it where it is.  munmap() and madvise()
+ * with MADV_DONTNEED free it there.  UFFDIO_MOVE and MADV_COLLAPSE bring pages
+ * back first.  move_pages() and mbind() leave them where they are; move_pages()
+ * reports -ENOENT for them.  To have them moved, prefetch them to system memory
+ * first.
+ *
+ * In /proc/pid/pagemap a page in device memory appears as swapped out.  In
+ * /proc/pid/smaps it counts as resident (Rss), not as Swap.
  */
 
 #define DRM_VSVM_QUERY		0x00
@@ -45,6 +94,8 @@ extern "C" {
 /**
  * struct drm_vsvm_query - properties and limits of the device
  *
+ * What the device does for others does not show here.
+ *
  * Errors: none but the common ones.
  */
 struct drm_vsvm_query {
@@ -57,7 +108,7 @@ struct drm_vsvm_query {
 	/** @vram_size: [out] Size of the device memory in bytes. */
 	__u64 vram_size;
 
-	/** @vram_used: [out] Bytes of it that are allocated now, by anybody. */
+	/** @vram_used: [out] Bytes of it that are allocated for this file now. */
 	__u64 vram_used;
 
 	/** @page_size: [out] Unit of all addresses and sizes, in bytes. */
@@ -84,14 +135,29 @@ struct drm_vsvm_query {
 	/** @pad: [out] Zero. */
 	__u32 pad;
 
-	/** @gpu_faults: [out] Page faults of the device so far, of all VMs. */
+	/** @gpu_faults: [out] Page faults of the device so far, of this file's VMs. */
 	__u64 gpu_faults;
 
-	/** @evictions: [out] Allocations evicted so far to make room. */
+	/**
+	 * @evictions: [out] Allocations for this file that were evicted so far,
+	 * to make room for whomever.
+	 */
 	__u64 evictions;
 
-	/** @jobs: [out] Jobs finished so far, failed ones included. */
+	/** @jobs: [out] Jobs of this file finished so far, failed ones included. */
 	__u64 jobs;
+
+	/** @max_queued_ops: [out] Operations in unfinished jobs of one open file. */
+	__u32 max_queued_ops;
+
+	/** @max_job_ms: [out] How many milliseconds a job may take. */
+	__u32 max_job_ms;
+
+	/** @max_advice: [out] Ranges with different advice that one VM may have. */
+	__u32 max_advice;
+
+	/** @max_ranges: [out] Ranges that the device has mapped in one VM. */
+	__u32 max_ranges;
 };
 
 /**
@@ -150,7 +216,8 @@ enum drm_vsvm_place {
 
 	/**
 	 * @DRM_VSVM_PLACE_UNMAPPED: No memory that a device may see: no
-	 * mapping, one that cannot be read, or one of I/O memory.
+	 * mapping, one that cannot be read, or one of I/O memory or of secret
+	 * memory.
 	 */
 	DRM_VSVM_PLACE_UNMAPPED = 4,
 };
@@ -222,6 +289,9 @@ struct drm_vsvm_prefetch {
 	/**
 	 * @timeslice_ms: For how many milliseconds the CPU has to wait for the
 	 * pages that are moved now, at most &drm_vsvm_query.max_timeslice_ms.
+	 * Only the process that asks for it waits, and only for pages that no
+	 * other process shares; a wait ends early when the page comes back for
+	 * another reason, or with a fatal signal.
 	 */
 	__u32 timeslice_ms;
 
@@ -265,7 +335,8 @@ struct drm_vsvm_page {
  * struct drm_vsvm_residency - tell where each page of a range is
  *
  * Moves nothing and faults nothing in.  Each step of
- * &drm_vsvm_query.chunk_size is consistent in itself.
+ * &drm_vsvm_query.chunk_size is consistent in itself.  Waits for pages that are
+ * being moved, and tells where they are then.
  *
  * Errors:
  *
@@ -311,6 +382,9 @@ struct drm_vsvm_residency {
  * limits.
  *
  * -ENOENT: no such VM.  -EPERM: the VM belongs to another process.
+ *
+ * -ENOSPC: the VM would have more than &drm_vsvm_query.max_advice ranges with
+ * advice other than the default.
  */
 struct drm_vsvm_advise {
 	/** @vm_id: Handle of the VM. */
@@ -484,6 +558,15 @@ struct drm_vsvm_sync {
  * was done stays done, and later jobs are not affected.  Its fences are
  * signalled, with the error set.
  *
+ * A job that takes longer than &drm_vsvm_query.max_job_ms fails as well, wherever
+ * it is by then.  What counts is the time for which the VM has a worker, including
+ * page faults and the time in which that worker waits for a CPU.  The time in which
+ * the job waits for fences, for the jobs before it, or for the VM's turn does not
+ * count.  So the time until its fence is signalled is bounded by that limit for the
+ * job and each of those before it in the VM, the turns of the user's other VMs
+ * meanwhile, and the fences that all these jobs wait for.  A page fault that has
+ * begun by then is not cut short.
+ *
  * A fence signalled here may depend on page faults, hence on memory being
  * available.  It is meant for programs to wait for, not for other drivers.
  *
@@ -500,7 +583,8 @@ struct drm_vsvm_sync {
  * -EFAULT: @ops or @syncs cannot be read.  (Addresses in operations are not
  * looked at before the operation is executed.)
  *
- * -EBUSY: the VM has &drm_vsvm_query.max_jobs unfinished jobs.
+ * -EBUSY: the VM has &drm_vsvm_query.max_jobs unfinished jobs, or those of the
+ * file would have more than &drm_vsvm_query.max_queued_ops operations.
  */
 struct drm_vsvm_exec {
 	/** @vm_id: Handle of the VM. */
@@ -550,12 +634,14 @@ struct drm_vsvm_job_status {
 
 	/**
 	 * @error: [out] Zero if the job was successful, else a positive errno:
-	 * EFAULT if nothing that a device may access is mapped at @address, or
-	 * the process has exited; EACCES if what is there must not be written,
-	 * or read; ENOMEM or ENOSPC; EBUSY if the memory kept changing; ERANGE
-	 * if the memory is beyond what the device can address; ENODEV if the
-	 * device went away; ECANCELED if the VM was destroyed.  The last two
-	 * are mostly found in fences, since the ioctl itself fails then.
+	 * EFAULT if nothing that a device may access is mapped at @address,
+	 * which I/O memory and secret memory are not, or the process has
+	 * exited; EACCES if what is there must not be written, or read; ENOMEM
+	 * or ENOSPC; EBUSY if the memory kept changing; ERANGE if the memory is
+	 * beyond what the device can address; ETIME if the job took longer than
+	 * &drm_vsvm_query.max_job_ms; ENODEV if the device went away; ECANCELED
+	 * if the VM was destroyed.  The last two are mostly found in fences,
+	 * since the ioctl itself fails then.
 	 *
 	 * Where devices need bounce buffers, they write to their own memory
 	 * only: then EACCES and ENOSPC also mean that what is at @address
@@ -575,13 +661,13 @@ struct drm_vsvm_job_status {
 #define DRM_IOCTL_VSVM_VM_CREATE \
 	DRM_IOWR(DRM_COMMAND_BASE + DRM_VSVM_VM_CREATE, struct drm_vsvm_vm_create)
 #define DRM_IOCTL_VSVM_VM_DESTROY \
-	DRM_IOW(DRM_COMMAND_BASE + DRM_VSVM_VM_DESTROY, struct drm_vsvm_vm_destroy)
+	DRM_IOWR(DRM_COMMAND_BASE + DRM_VSVM_VM_DESTROY, struct drm_vsvm_vm_destroy)
 #define DRM_IOCTL_VSVM_PREFETCH \
 	DRM_IOWR(DRM_COMMAND_BASE + DRM_VSVM_PREFETCH, struct drm_vsvm_prefetch)
 #define DRM_IOCTL_VSVM_RESIDENCY \
-	DRM_IOW(DRM_COMMAND_BASE + DRM_VSVM_RESIDENCY, struct drm_vsvm_residency)
+	DRM_IOWR(DRM_COMMAND_BASE + DRM_VSVM_RESIDENCY, struct drm_vsvm_residency)
 #define DRM_IOCTL_VSVM_ADVISE \
-	DRM_IOW(DRM_COMMAND_BASE + DRM_VSVM_ADVISE, struct drm_vsvm_advise)
+	DRM_IOWR(DRM_COMMAND_BASE + DRM_VSVM_ADVISE, struct drm_vsvm_advise)
 #define DRM_IOCTL_VSVM_EXEC \
 	DRM_IOWR(DRM_COMMAND_BASE + DRM_VSVM_EXEC, struct drm_vsvm_exec)
 #define DRM_IOCTL_VSVM_JOB_STATUS \

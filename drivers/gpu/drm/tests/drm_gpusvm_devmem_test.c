@@ -16,6 +16,7 @@
 #include <linux/mm.h>
 #include <linux/mman.h>
 #include <linux/mmu_notifier.h>
+#include <linux/pfn_t.h>
 #include <linux/prandom.h>
 #include <linux/sched/mm.h>
 
@@ -179,46 +180,164 @@ static void digit_desc(const unsigned int *p, char *desc)
 
 KUNIT_ARRAY_PARAM(digit, digit_params, digit_desc);
 
+/* A range that cannot be mapped as it is can be after an eviction. */
+static void expect_refused(struct kunit *test, struct drm_gpusvm_range *range,
+			   bool mixed)
+{
+	unsigned long addr = drm_gpusvm_range_start(range);
+	unsigned long npages = drm_gpusvm_range_size(range) >> PAGE_SHIFT;
+
+	KUNIT_EXPECT_EQ(test, -EOPNOTSUPP,
+			mixed ? gpusvm_mock_get_mixed(range, false) :
+				gpusvm_mock_get(range, false));
+	gpusvm_mock_expect_unmapped(range);
+	KUNIT_EXPECT_EQ(test, gpusvm_mock_num_maps(devmem_vm), 0);
+	KUNIT_EXPECT_EQ(test, gpusvm_mock_evict(range), 0);
+	KUNIT_EXPECT_EQ(test, npages, pagemap_mock_count(test, addr, npages,
+							 PAGEMAP_MOCK_RAM));
+}
+
 /*
  * Succeeds if each way in which four pages are nowhere, in RAM or on two
  * devices is mapped, unless it takes the memory of two devices, which takes an
  * eviction.
  */
-static void gpusvm_test_pattern_get(struct kunit *test)
+static void gpusvm_test_pattern_mixed(struct kunit *test)
 {
 	unsigned int first = *(const unsigned int *)test->param_value * 64, p;
 	unsigned long addr = setup(test, 4), devmem;
 	struct drm_gpusvm_range *range;
+	unsigned int dev0, dev1;
 	u8 kind[4];
 
 	dev(test, 1);
 	for (p = first; p < first + 64; p++) {
 		set_pattern(test, addr, p, kind);
+		dev0 = count_kind(kind, PAGEMAP_MOCK_DEV0);
+		dev1 = count_kind(kind, PAGEMAP_MOCK_DEV1);
 		range = gpusvm_mock_range(devmem_vm, addr);
 		KUNIT_ASSERT_EQ(test, drm_gpusvm_range_size(range), pages(4));
 
-		if (count_kind(kind, PAGEMAP_MOCK_DEV0) &&
-		    count_kind(kind, PAGEMAP_MOCK_DEV1)) {
+		if (dev0 && dev1) {
 			/* What was nowhere is populated, and nothing moves. */
-			KUNIT_EXPECT_EQ(test, gpusvm_mock_get(range, false),
-					-EOPNOTSUPP);
-			gpusvm_mock_expect_unmapped(range);
+			KUNIT_EXPECT_EQ(test, -EOPNOTSUPP,
+					gpusvm_mock_get_mixed(range, false));
 			KUNIT_EXPECT_EQ(test, count_devmem(test, addr),
-					count_kind(kind, PAGEMAP_MOCK_DEV0) +
-					count_kind(kind, PAGEMAP_MOCK_DEV1));
-			KUNIT_EXPECT_EQ(test, gpusvm_mock_evict(range), 0);
-			KUNIT_EXPECT_EQ(test, 4,
-					pagemap_mock_count(test, addr, 4,
-							   PAGEMAP_MOCK_RAM));
+					dev0 + dev1);
+			expect_refused(test, range, true);
 		}
 		devmem = count_devmem(test, addr);
-		KUNIT_EXPECT_EQ(test, gpusvm_mock_get(range, false), 0);
+		KUNIT_EXPECT_EQ(test, gpusvm_mock_get_mixed(range, false), 0);
 		gpusvm_mock_expect_mapped(range, false);
 		KUNIT_EXPECT_EQ(test, count_devmem(test, addr), devmem);
 		expect_contents(test, addr, kind);
 		gpusvm_mock_remove(range);
 		gpusvm_mock_discard(addr, 4);
 	}
+}
+
+/*
+ * Succeeds if without leave to mix, four pages are mapped if all are in RAM or
+ * all are on one device, if a page that is nowhere brings all to RAM, and if
+ * anything else takes an eviction.
+ */
+static void gpusvm_test_pattern_get(struct kunit *test)
+{
+	unsigned int first = *(const unsigned int *)test->param_value * 64, p;
+	unsigned long addr = setup(test, 4), devmem;
+	struct drm_gpusvm_range *range;
+	unsigned int dev0, dev1, none;
+	u8 kind[4];
+
+	dev(test, 1);
+	for (p = first; p < first + 64; p++) {
+		set_pattern(test, addr, p, kind);
+		dev0 = count_kind(kind, PAGEMAP_MOCK_DEV0);
+		dev1 = count_kind(kind, PAGEMAP_MOCK_DEV1);
+		none = count_kind(kind, PAGEMAP_MOCK_NONE);
+		devmem = dev0 == 4 || dev1 == 4 ? 4 : 0;
+		range = gpusvm_mock_range(devmem_vm, addr);
+		KUNIT_ASSERT_EQ(test, drm_gpusvm_range_size(range), pages(4));
+
+		if (!none && !devmem && dev0 + dev1) {
+			KUNIT_EXPECT_EQ(test, -EOPNOTSUPP,
+					gpusvm_mock_get(range, false));
+			KUNIT_EXPECT_EQ(test, count_devmem(test, addr),
+					dev0 + dev1);
+			expect_refused(test, range, false);
+		}
+		KUNIT_EXPECT_EQ(test, gpusvm_mock_get(range, false), 0);
+		gpusvm_mock_expect_mapped(range, false);
+		KUNIT_EXPECT_EQ(test, count_devmem(test, addr), devmem);
+		KUNIT_EXPECT_EQ(test, !!range->flags.has_devmem_pages,
+				!!devmem);
+		expect_contents(test, addr, kind);
+		gpusvm_mock_remove(range);
+		gpusvm_mock_discard(addr, 4);
+	}
+}
+
+/*
+ * Succeeds if what was mapped by who may mix is not taken for device memory by
+ * who may not, and the GPU is told before.
+ */
+static void gpusvm_test_mixed_then_not(struct kunit *test)
+{
+	unsigned long addr = setup_on_dev(test, 0, CHUNK);
+	struct drm_gpusvm_range *range = gpusvm_mock_range(devmem_vm, addr);
+
+	KUNIT_EXPECT_EQ(test, gpusvm_mock_get_mixed(range, false), 0);
+	devmem_vm->invalidations = 0;
+	KUNIT_EXPECT_EQ(test, gpusvm_mock_get(range, false), 0);
+	KUNIT_EXPECT_EQ(test, devmem_vm->invalidations, 0);
+
+	gpusvm_mock_discard(addr + pages(3), 1);
+	KUNIT_EXPECT_EQ(test, gpusvm_mock_get_mixed(range, false), 0);
+	gpusvm_mock_expect_mapped(range, false);
+	KUNIT_EXPECT_TRUE(test, range->flags.has_devmem_pages);
+	devmem_vm->invalidations = 0;
+	KUNIT_EXPECT_EQ(test, gpusvm_mock_get_mixed(range, false), 0);
+	KUNIT_EXPECT_EQ(test, devmem_vm->invalidations, 0);
+	KUNIT_EXPECT_EQ(test, gpusvm_mock_get(range, false), -EOPNOTSUPP);
+	KUNIT_EXPECT_EQ(test, devmem_vm->invalidations, 1);
+	gpusvm_mock_expect_unmapped(range);
+	pagemap_mock_expect_resident(test, dev(test, 0), CHUNK - 1);
+}
+
+/*
+ * Succeeds if device pages that have to come back since there is a hole are not
+ * taken for holes: if they were, userfaultfd would have to be asked for them.
+ */
+static void gpusvm_test_hole_beside_uffd(struct kunit *test)
+{
+	unsigned long addr = setup_on_dev(test, 0, CHUNK);
+	struct drm_gpusvm_range *range = gpusvm_mock_range(devmem_vm, addr);
+	unsigned long half = pages(CHUNK / 2);
+
+	/* Two mappings: holes, and device pages for whose holes it is asked. */
+	KUNIT_ASSERT_EQ(test, 0,
+			gpusvm_mock_vm_flags(addr, VM_UFFD_MISSING, 0));
+	devmem_vm->deaf = true;
+	KUNIT_ASSERT_EQ(test, addr,
+			vm_mmap(NULL, addr, half, PROT_READ | PROT_WRITE,
+				MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, 0));
+	devmem_vm->deaf = false;
+	pagemap_mock_expect_resident(test, dev(test, 0), CHUNK / 2);
+
+	KUNIT_EXPECT_EQ(test, gpusvm_mock_get(range, false), 0);
+	gpusvm_mock_expect_mapped(range, false);
+	KUNIT_EXPECT_EQ(test, CHUNK,
+			pagemap_mock_count(test, addr, CHUNK,
+					   PAGEMAP_MOCK_RAM));
+	KUNIT_EXPECT_EQ(test, 0,
+			pagemap_mock_read_zero(addr, CHUNK / 2));
+
+	/* A hole that somebody has to be asked for is one. */
+	gpusvm_mock_discard(addr + half, 1);
+	KUNIT_EXPECT_EQ(test, gpusvm_mock_get(range, false),
+			VM_UFFD_MISSING ? -EFAULT : 0);
+	KUNIT_ASSERT_EQ(test, 0, gpusvm_mock_vm_flags(addr + half, 0,
+						      VM_UFFD_MISSING));
 }
 
 /* Succeeds if eviction brings back what is on a device, and nothing else. */
@@ -313,12 +432,10 @@ static void gpusvm_test_mixed_unreachable(struct kunit *test)
 	KUNIT_ASSERT_EQ(test, pagemap_mock_write(addr, CHUNK, SEED), 0);
 	for (i = 0; i < CHUNK; i++) {
 		pagemap_mock_to_dev(mdev, addr + pages(i), 1, 0);
-		KUNIT_EXPECT_EQ(test, gpusvm_mock_get(range, false),
+		KUNIT_EXPECT_EQ(test, gpusvm_mock_get_mixed(range, false),
 				-EOPNOTSUPP);
-		gpusvm_mock_expect_unmapped(range);
-		KUNIT_EXPECT_EQ(test, gpusvm_mock_num_maps(devmem_vm), 0);
 		pagemap_mock_expect_resident(test, mdev, 1);
-		KUNIT_EXPECT_EQ(test, gpusvm_mock_evict(range), 0);
+		expect_refused(test, range, true);
 	}
 	KUNIT_EXPECT_EQ(test, gpusvm_mock_get(range, false), 0);
 	gpusvm_mock_expect_mapped(range, false);
@@ -341,7 +458,7 @@ static void gpusvm_test_mixed_fails(struct kunit *test)
 	for (k = 1; ; k++) {
 		devmem_vm->map_calls = 0;
 		devmem_vm->fail_map = k;
-		err = gpusvm_mock_get(range, false);
+		err = gpusvm_mock_get_mixed(range, false);
 		if (!err)
 			break;
 		KUNIT_ASSERT_LE(test, k, CHUNK / 2);
@@ -373,10 +490,23 @@ static void gpusvm_test_foreign(struct kunit *test)
 	pagemap_mock_expect_resident(test, dev(test, 0), 0);
 }
 
-/* Succeeds if one page of RAM is one too many. */
+static const bool mixed_params[] = { false, true };
+
+static void mixed_desc(const bool *p, char *desc)
+{
+	strscpy(desc, *p ? "mixed" : "all or nothing", KUNIT_PARAM_DESC_SIZE);
+}
+
+KUNIT_ARRAY_PARAM(mixed, mixed_params, mixed_desc);
+
+/* Succeeds if one page of RAM is one too many, as is one that is nowhere. */
 static void gpusvm_test_devmem_only(struct kunit *test)
 {
-	const struct drm_gpusvm_ctx ctx = { .devmem_only = true };
+	const bool mixed = *(const bool *)test->param_value;
+	const struct drm_gpusvm_ctx ctx = {
+		.devmem_only = true,
+		.allow_mixed = mixed,
+	};
 	unsigned long addr = setup_on_dev(test, 0, CHUNK);
 	struct drm_gpusvm_range *range = gpusvm_mock_range(devmem_vm, addr);
 
@@ -385,29 +515,32 @@ static void gpusvm_test_devmem_only(struct kunit *test)
 	devmem_vm->invalidations = 0;
 	KUNIT_EXPECT_EQ(test, gpusvm_mock_get_ctx(range, &ctx), 0);
 	KUNIT_EXPECT_EQ(test, devmem_vm->invalidations, 0);
-	dev(test, 0)->fault_window = PAGE_SIZE;
-	KUNIT_ASSERT_EQ(test, vm_munmap(addr + pages(CHUNK - 1), PAGE_SIZE), 0);
-	gpusvm_mock_remove(range);
 
-	KUNIT_ASSERT_EQ(test, addr + pages(CHUNK - 1),
-			vm_mmap(NULL, addr + pages(CHUNK - 1), PAGE_SIZE,
-				PROT_READ | PROT_WRITE,
-				MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, 0));
-	range = gpusvm_mock_range(devmem_vm, addr);
-	KUNIT_ASSERT_EQ(test, drm_gpusvm_range_size(range), pages(CHUNK));
+	gpusvm_mock_discard(addr + pages(CHUNK - 1), 1);
+	KUNIT_ASSERT_EQ(test, 0, pagemap_mock_write(addr + pages(CHUNK - 1), 1,
+						    SEED));
+	KUNIT_EXPECT_EQ(test, gpusvm_mock_get_ctx(range, &ctx),
+			mixed ? -EFAULT : -EOPNOTSUPP);
+	gpusvm_mock_expect_unmapped(range);
+	pagemap_mock_expect_resident(test, dev(test, 0), CHUNK - 1);
+
+	gpusvm_mock_discard(addr + pages(CHUNK - 1), 1);
 	KUNIT_EXPECT_EQ(test, gpusvm_mock_get_ctx(range, &ctx), -EFAULT);
 	gpusvm_mock_expect_unmapped(range);
-	KUNIT_EXPECT_EQ(test, gpusvm_mock_get(range, false), 0);
+	pagemap_mock_expect_resident(test, dev(test, 0),
+				     mixed ? CHUNK - 1 : 0);
+	KUNIT_EXPECT_EQ(test, gpusvm_mock_get_mixed(range, false), 0);
 	gpusvm_mock_expect_mapped(range, false);
 	KUNIT_EXPECT_EQ(test, gpusvm_mock_get_ctx(range, &ctx), -EFAULT);
 	gpusvm_mock_expect_unmapped(range);
+	KUNIT_EXPECT_EQ(test, pagemap_mock_read(addr, CHUNK - 1, SEED), 0);
 }
 
 /*
- * Succeeds if a device page that is shared is never mapped to be written: what
- * is mapped in the end is another page, and the first is free.
+ * Succeeds if a device page that may only be read, and that nobody shares, is
+ * mapped to be written where it is.
  */
-static void gpusvm_test_copy_on_write(struct kunit *test)
+static void gpusvm_test_write_in_place(struct kunit *test)
 {
 	unsigned long addr = setup_read_only_on_dev(test, CHUNK);
 	struct drm_gpusvm_range *range = gpusvm_mock_range(devmem_vm, addr);
@@ -419,9 +552,52 @@ static void gpusvm_test_copy_on_write(struct kunit *test)
 
 	KUNIT_EXPECT_EQ(test, gpusvm_mock_get(range, false), 0);
 	gpusvm_mock_expect_mapped(range, false);
-	KUNIT_EXPECT_FALSE(test, range->flags.has_devmem_pages);
-	pagemap_mock_expect_resident(test, dev(test, 0), 0);
+	KUNIT_EXPECT_TRUE(test, range->flags.has_devmem_pages);
+	pagemap_mock_expect_resident(test, dev(test, 0), CHUNK);
 	KUNIT_EXPECT_EQ(test, pagemap_mock_read_zero(addr, CHUNK), 0);
+}
+
+/* Maps a page in a way in which it is no page for others. */
+static int insert_special(unsigned long addr, struct page *page)
+{
+	pfn_t pfn = page_to_pfn_t(page);
+	vm_fault_t ret;
+
+	if (gpusvm_mock_vm_flags(addr, VM_MIXEDMAP, 0))
+		return -ENOENT;
+
+	mmap_read_lock(current->mm);
+	ret = vmf_insert_mixed(vma_lookup(current->mm, addr), addr, pfn);
+	mmap_read_unlock(current->mm);
+
+	return ret == VM_FAULT_NOPAGE ? 0 : -EFAULT;
+}
+
+/* Succeeds if a page that is not one for a device is refused, at once. */
+static void gpusvm_test_special(struct kunit *test)
+{
+	static const unsigned long at[] = { 0, 7, CHUNK - 1 };
+	unsigned long addr = setup(test, CHUNK);
+	struct drm_gpusvm_range *range = gpusvm_mock_range(devmem_vm, addr);
+	struct page *page = alloc_page(GFP_KERNEL | __GFP_ZERO);
+	unsigned int i;
+
+	KUNIT_ASSERT_NOT_NULL(test, page);
+	for (i = 0; i < ARRAY_SIZE(at); i++) {
+		KUNIT_EXPECT_EQ(test, 0,
+				insert_special(addr + pages(at[i]), page));
+		devmem_vm->looks = 0;
+		KUNIT_EXPECT_EQ(test, gpusvm_mock_get(range, true), -EIO);
+		KUNIT_EXPECT_EQ(test, gpusvm_mock_get(range, false), -EIO);
+		KUNIT_EXPECT_EQ(test, devmem_vm->looks, 2);
+		gpusvm_mock_expect_unmapped(range);
+		gpusvm_mock_discard(addr, CHUNK);
+		gpusvm_mock_vm_flags(addr, 0, VM_MIXEDMAP);
+	}
+	KUNIT_EXPECT_EQ(test, page_count(page), 1);
+	__free_page(page);
+	KUNIT_EXPECT_EQ(test, gpusvm_mock_get(range, false), 0);
+	gpusvm_mock_expect_mapped(range, false);
 }
 
 /* Succeeds if the zero page is never mapped to be written. */
@@ -447,7 +623,9 @@ static void gpusvm_test_zero_page(struct kunit *test)
 /* Succeeds if device pages count as present. */
 static void gpusvm_test_threshold(struct kunit *test)
 {
-	const struct drm_gpusvm_ctx ctx = { .check_pages_threshold = pages(4) };
+	const struct drm_gpusvm_ctx ctx = {
+		.check_pages_threshold = pages(CHUNK),
+	};
 	unsigned long addr = setup_on_dev(test, 0, CHUNK);
 	struct drm_gpusvm_range *range;
 
@@ -670,10 +848,12 @@ static void gpusvm_test_real_dma(struct kunit *test)
 	pagemap_mock_to_dev(dev(test, 0), addr, CHUNK / 2, 0);
 	for (i = 0; i < 2; i++) {
 		range = gpusvm_mock_range(devmem_vm, addr + pages(i * CHUNK));
-		KUNIT_EXPECT_EQ(test, gpusvm_mock_get(range, read_only), 0);
+		KUNIT_EXPECT_EQ(test, gpusvm_mock_get_mixed(range, read_only),
+				0);
 		gpusvm_mock_expect_mapped(range, read_only);
 		gpusvm_mock_unmap(range);
-		KUNIT_EXPECT_EQ(test, gpusvm_mock_get(range, read_only), 0);
+		KUNIT_EXPECT_EQ(test, gpusvm_mock_get_mixed(range, read_only),
+				0);
 		gpusvm_mock_remove(range);
 	}
 	KUNIT_EXPECT_EQ(test, gpusvm_mock_num_maps(devmem_vm), 0);
@@ -1087,14 +1267,18 @@ static void gpusvm_test_random(struct kunit *test)
 
 static struct kunit_case gpusvm_devmem_cases[] = {
 	KUNIT_CASE_PARAM(gpusvm_test_pattern_get, digit_gen_params),
+	KUNIT_CASE_PARAM(gpusvm_test_pattern_mixed, digit_gen_params),
+	KUNIT_CASE(gpusvm_test_mixed_then_not),
+	KUNIT_CASE(gpusvm_test_hole_beside_uffd),
 	KUNIT_CASE_PARAM(gpusvm_test_pattern_evict, digit_gen_params),
 	KUNIT_CASE_PARAM(gpusvm_test_get_device, read_only_gen_params),
 	KUNIT_CASE(gpusvm_test_get_peer),
 	KUNIT_CASE(gpusvm_test_mixed_unreachable),
 	KUNIT_CASE(gpusvm_test_mixed_fails),
 	KUNIT_CASE(gpusvm_test_foreign),
-	KUNIT_CASE(gpusvm_test_devmem_only),
-	KUNIT_CASE(gpusvm_test_copy_on_write),
+	KUNIT_CASE_PARAM(gpusvm_test_devmem_only, mixed_gen_params),
+	KUNIT_CASE(gpusvm_test_write_in_place),
+	KUNIT_CASE(gpusvm_test_special),
 	KUNIT_CASE(gpusvm_test_zero_page),
 	KUNIT_CASE(gpusvm_test_threshold),
 	KUNIT_CASE_PARAM(gpusvm_test_evict, evict_gen_params),

@@ -4,6 +4,7 @@
  */
 
 #include "drm_gpusvm_mock.h"
+#include "drm_pagemap_mock.h"
 
 #include <drm/drm_device.h>
 #include <drm/drm_drv.h>
@@ -470,6 +471,17 @@ int gpusvm_mock_get(struct drm_gpusvm_range *range, bool read_only)
 	return gpusvm_mock_get_ctx(range, &ctx);
 }
 
+/* The same, with leave to have some pages in RAM and others on a device. */
+int gpusvm_mock_get_mixed(struct drm_gpusvm_range *range, bool read_only)
+{
+	const struct drm_gpusvm_ctx ctx = {
+		.read_only = read_only,
+		.allow_mixed = true,
+	};
+
+	return gpusvm_mock_get_ctx(range, &ctx);
+}
+
 void gpusvm_mock_unmap(struct drm_gpusvm_range *range)
 {
 	const struct drm_gpusvm_ctx ctx = {};
@@ -533,6 +545,16 @@ struct gpusvm_mock_map gpusvm_mock_find_map(struct gpusvm_mock *mock,
 	return found;
 }
 
+/* The page at an address of the software device. */
+static unsigned long gpusvm_mock_devmem_pfn(struct drm_pagemap *dpagemap,
+					    dma_addr_t addr)
+{
+	struct pagemap_mock_dev *mdev =
+		container_of(dpagemap, struct pagemap_mock_dev, dpagemap);
+
+	return mdev->region->start_pfn + (addr >> PAGE_SHIFT);
+}
+
 /*
  * The process's pages, by a walk that changes nothing.  Without a fault, there
  * is nothing for which hmm_range_fault() needs a notifier.
@@ -574,8 +596,8 @@ static struct page *gpusvm_mock_reached(struct drm_gpusvm_range *range,
 	if (addr->proto != DRM_INTERCONNECT_SYSTEM) {
 		KUNIT_EXPECT_EQ(test, order, 0);
 		return range->dpagemap ?
-			pfn_to_page(range->dpagemap->region->start_pfn +
-				    (addr->addr >> PAGE_SHIFT)) : NULL;
+			pfn_to_page(gpusvm_mock_devmem_pfn(range->dpagemap,
+							   addr->addr)) : NULL;
 	}
 
 	map = gpusvm_mock_find_map(mock, addr->addr);
@@ -662,8 +684,9 @@ unsigned long gpusvm_mock_check_pt(struct gpusvm_mock *mock)
 		addr = (dma_addr_t)(pte >> PT_SHIFT) << PAGE_SHIFT;
 		pfn &= ~HMM_PFN_FLAGS;
 		if (pte & PT_DEVMEM) {
-			KUNIT_EXPECT_EQ(test, pfn, (addr >> PAGE_SHIFT) +
-					mock->dpagemap->region->start_pfn);
+			KUNIT_EXPECT_EQ(test, pfn,
+					gpusvm_mock_devmem_pfn(mock->dpagemap,
+							       addr));
 		} else {
 			map = gpusvm_mock_find_map(mock, addr);
 			KUNIT_ASSERT_NE(test, map.size, 0);

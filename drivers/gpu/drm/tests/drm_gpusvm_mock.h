@@ -176,6 +176,7 @@ void gpusvm_mock_remove(struct drm_gpusvm_range *range);
 int gpusvm_mock_get_ctx(struct drm_gpusvm_range *range,
 			const struct drm_gpusvm_ctx *ctx);
 int gpusvm_mock_get(struct drm_gpusvm_range *range, bool read_only);
+int gpusvm_mock_get_mixed(struct drm_gpusvm_range *range, bool read_only);
 void gpusvm_mock_unmap(struct drm_gpusvm_range *range);
 int gpusvm_mock_evict(struct drm_gpusvm_range *range);
 bool gpusvm_mock_valid(struct drm_gpusvm_range *range);

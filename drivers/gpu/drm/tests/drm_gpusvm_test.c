@@ -251,7 +251,8 @@ static const struct init_param init_params[] = {
 	{ "chunk of nothing", 0, P, 4 * P, { P, 0 }, 2, -EINVAL },
 	{ "ascending", 0, P, 4 * P, { P, 2 * P }, 2, -EINVAL },
 	{ "twice the same", 0, P, 4 * P, { P, P }, 2, -EINVAL },
-	{ "chunk larger than the slot", 0, P, P, { 2 * P, P }, 2, -EINVAL },
+	{ "chunk larger than the slot", 0, P, P, { 2 * P, P }, 2, 0 },
+	{ "no chunk fits the slot", 0, P, P, { 2 * P, P / 2 }, 2, -EINVAL },
 	{ "slot of three pages", 0, P, 3 * P, { P }, 1, -EINVAL },
 	{ "slot less than a page", 0, P, P / 2, { P }, 1, -EINVAL },
 	{ "nothing", P, P, P, { P }, 1, -EINVAL },
@@ -524,20 +525,25 @@ struct threshold_param {
 /* Pages first to first + npages of a chunk are present, and 5 is asked for. */
 static const struct threshold_param threshold_params[] = {
 	{ "none asked", 0, 0, 0, 16 },
-	{ "all present", 4, 0, 16, 16 },
+	{ "all present", 16, 0, 16, 16 },
 	{ "last missing", 16, 0, 15, 4 },
 	{ "first missing", 16, 1, 15, 4 },
-	{ "below the threshold", 32, 0, 0, 16 },
-	{ "nothing present, large only", 16, 0, 0, 4 },
-	{ "nothing present, all sizes", 1, 0, 0, 1 },
-	{ "four present", 4, 4, 4, 4 },
-	{ "three present", 4, 4, 3, 1 },
-	{ "one present", 1, 5, 1, 1 },
+	{ "beyond the threshold, untouched", 4, 0, 0, 16 },
+	{ "just beyond the threshold", 15, 0, 0, 16 },
+	{ "at the threshold, untouched", 16, 0, 0, 1 },
+	{ "below the threshold, untouched", 32, 0, 0, 1 },
+	{ "smallest only, untouched", 1, 0, 0, 16 },
+	{ "four present", 16, 4, 4, 4 },
+	{ "three present", 16, 4, 3, 1 },
+	{ "one present", 16, 5, 1, 1 },
 };
 
 KUNIT_ARRAY_PARAM_DESC(threshold, threshold_params, desc);
 
-/* Succeeds if a large chunk is chosen only with all of its pages present. */
+/*
+ * Succeeds if a chunk up to and including the threshold is chosen only with all
+ * of its pages present, and a larger one without a look.
+ */
 static void gpusvm_test_threshold(struct kunit *test)
 {
 	const struct threshold_param *p = test->param_value;
@@ -558,7 +564,7 @@ static void gpusvm_test_threshold(struct kunit *test)
 static void gpusvm_test_threshold_no_memory(struct kunit *test)
 {
 	struct gpusvm_mock *mock = setup(test, 0, 64);
-	struct drm_gpusvm_ctx ctx = { .check_pages_threshold = pages(4), };
+	struct drm_gpusvm_ctx ctx = { .check_pages_threshold = pages(16), };
 	struct drm_gpusvm_range *range;
 
 	KUNIT_ASSERT_EQ(test, gpusvm_mock_touch(at(test, 0), 64), 0);
@@ -571,6 +577,30 @@ static void gpusvm_test_threshold_no_memory(struct kunit *test)
 /*
  * Notifiers.
  */
+
+/* Succeeds if slots smaller than the largest chunk get a smaller one. */
+static void gpusvm_test_notifier_small(struct kunit *test)
+{
+	struct fixture *f = test->priv;
+	struct drm_gpusvm_range *range;
+	unsigned long page;
+
+	KUNIT_ASSERT_EQ(test, 0,
+			gpusvm_mock_init_chunks(f->mock, f->base,
+						f->base + pages(4 * SLOT),
+						pages(8), gpusvm_mock_chunks,
+						3));
+	map(test, 0, 64, RW);
+	for (page = 0; page < 16; page += 4) {
+		range = gpusvm_mock_range(f->mock, at(test, page + 3));
+		KUNIT_EXPECT_EQ(test, drm_gpusvm_range_start(range),
+				at(test, page));
+		KUNIT_EXPECT_EQ(test, drm_gpusvm_range_size(range), pages(4));
+		KUNIT_EXPECT_EQ(test, gpusvm_mock_get(range, false), 0);
+		gpusvm_mock_expect_mapped(range, false);
+	}
+	KUNIT_EXPECT_EQ(test, gpusvm_mock_notifiers(f->mock), 2);
+}
 
 /* Succeeds if ranges share the notifier of their slot, and only that. */
 static void gpusvm_test_notifier_shared(struct kunit *test)
@@ -974,6 +1004,17 @@ static void gpusvm_test_free(struct kunit *test)
 	}
 }
 
+/* Succeeds if nobody needs the driver's lock where there is no range. */
+static void gpusvm_test_fini_unlocked(struct kunit *test)
+{
+	struct gpusvm_mock *mock = setup(test, 0, 64);
+
+	drm_gpusvm_free(&mock->gpusvm);
+	gpusvm_mock_remove(gpusvm_mock_range(mock, at(test, 5)));
+	drm_gpusvm_free(&mock->gpusvm);
+	drm_gpusvm_fini(&mock->gpusvm);
+}
+
 static struct kunit_case gpusvm_range_cases[] = {
 	KUNIT_CASE_PARAM(gpusvm_test_setup, init_gen_params),
 	KUNIT_CASE(gpusvm_test_setup_ops),
@@ -984,6 +1025,7 @@ static struct kunit_case gpusvm_range_cases[] = {
 	KUNIT_CASE(gpusvm_test_no_chunk),
 	KUNIT_CASE_PARAM(gpusvm_test_threshold, threshold_gen_params),
 	KUNIT_CASE(gpusvm_test_threshold_no_memory),
+	KUNIT_CASE(gpusvm_test_notifier_small),
 	KUNIT_CASE(gpusvm_test_notifier_shared),
 	KUNIT_CASE_PARAM(gpusvm_test_notifier_border, border_gen_params),
 	KUNIT_CASE(gpusvm_test_outside),
@@ -998,6 +1040,7 @@ static struct kunit_case gpusvm_range_cases[] = {
 	KUNIT_CASE(gpusvm_test_munmap_twice),
 	KUNIT_CASE(gpusvm_test_range_reference),
 	KUNIT_CASE(gpusvm_test_free),
+	KUNIT_CASE(gpusvm_test_fini_unlocked),
 	{}
 };
 
@@ -1394,6 +1437,11 @@ static const struct vm_flags_param vm_flags_params[] = {
 	{ "not writable", 0, VM_WRITE, false, -EPERM },
 	{ "not writable, to read", 0, VM_WRITE, true, 0 },
 	{ "no access", 0, VM_READ | VM_WRITE | VM_EXEC, true, -EFAULT },
+	{ "not readable", 0, VM_READ, false, -EFAULT },
+	/* Where there are none, the flag is nothing. */
+	{ "shadow stack", VM_SHADOW_STACK, 0, false,
+	  VM_SHADOW_STACK ? -EPERM : 0 },
+	{ "shadow stack, to read", VM_SHADOW_STACK, 0, true, 0 },
 };
 
 KUNIT_ARRAY_PARAM_DESC(vm_flags, vm_flags_params, desc);
@@ -1439,6 +1487,38 @@ static void gpusvm_test_hole(struct kunit *test)
 		mock->deaf = false;
 		gpusvm_mock_remove(range);
 	}
+}
+
+static vm_fault_t fault_no_memory(struct vm_fault *vmf)
+{
+	return VM_FAULT_OOM;
+}
+
+static const struct vm_operations_struct no_memory_ops = {
+	.fault = fault_no_memory,
+};
+
+static void set_vm_ops(unsigned long addr,
+		       const struct vm_operations_struct *ops)
+{
+	mmap_write_lock(current->mm);
+	vma_lookup(current->mm, addr)->vm_ops = ops;
+	mmap_write_unlock(current->mm);
+}
+
+/* Succeeds if no memory for a page of the process is told as that. */
+static void gpusvm_test_fault_no_memory(struct kunit *test)
+{
+	struct gpusvm_mock *mock = setup(test, 0, 64);
+	struct drm_gpusvm_range *range = gpusvm_mock_range(mock, at(test, 16));
+
+	set_vm_ops(at(test, 16), &no_memory_ops);
+	KUNIT_EXPECT_EQ(test, gpusvm_mock_get(range, true), -ENOMEM);
+	KUNIT_EXPECT_EQ(test, gpusvm_mock_get(range, false), -ENOMEM);
+	gpusvm_mock_expect_unmapped(range);
+	set_vm_ops(at(test, 16), NULL);
+	KUNIT_EXPECT_EQ(test, gpusvm_mock_get(range, false), 0);
+	gpusvm_mock_expect_mapped(range, false);
 }
 
 /* Succeeds if memory that is not in device memory is refused on request. */
@@ -1526,6 +1606,7 @@ static struct kunit_case gpusvm_pages_cases[] = {
 	KUNIT_CASE(gpusvm_test_get_munmap),
 	KUNIT_CASE_PARAM(gpusvm_test_vm_flags, vm_flags_gen_params),
 	KUNIT_CASE(gpusvm_test_hole),
+	KUNIT_CASE(gpusvm_test_fault_no_memory),
 	KUNIT_CASE(gpusvm_test_devmem_only),
 	KUNIT_CASE_PARAM(gpusvm_test_random, seed_gen_params),
 	{}

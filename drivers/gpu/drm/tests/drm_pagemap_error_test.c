@@ -192,6 +192,8 @@ static struct pagemap_error_inject {
 	unsigned long nth;
 	/* All after it fail, too */
 	bool always;
+	/* Or those up to this one */
+	unsigned long last;
 	unsigned long asked;
 	unsigned int fired;
 } inject;
@@ -207,7 +209,7 @@ static unsigned long pagemap_error_inject(enum drm_pagemap_step step,
 	inject.asked += n;
 	if (inject.asked < inject.nth)
 		return n;
-	if (before >= inject.nth && !inject.always)
+	if (before >= inject.nth && !inject.always && before >= inject.last)
 		return n;
 
 	inject.fired++;
@@ -320,7 +322,10 @@ static unsigned long pagemap_error_bo_in_use(struct pagemap_mock_bo *bo)
 	return n;
 }
 
-/* A CPU read fault, with its result as an errno; SIGBUS is -EFAULT. */
+/*
+ * A CPU read fault, with its result as an errno; SIGBUS is -EFAULT.  It is a
+ * second try, which keeps the mmap lock.
+ */
 static int pagemap_error_fault(unsigned long addr)
 {
 	struct vm_area_struct *vma;
@@ -329,7 +334,8 @@ static int pagemap_error_fault(unsigned long addr)
 	mmap_read_lock(current->mm);
 	vma = vma_lookup(current->mm, addr);
 	if (vma)
-		fault = handle_mm_fault(vma, addr, FAULT_FLAG_REMOTE, NULL);
+		fault = handle_mm_fault(vma, addr, FAULT_FLAG_ALLOW_RETRY |
+					FAULT_FLAG_TRIED, NULL);
 	mmap_read_unlock(current->mm);
 
 	if (fault & VM_FAULT_OOM)
@@ -385,7 +391,7 @@ struct pagemap_error_param {
 
 static const struct pagemap_error_param pagemap_error_params[] = {
 	{ "to device, scratch", PAGEMAP_ERROR_TO_DEVICE,
-	  PAGEMAP_ERROR_STEP(SCRATCH), .first = -ENOMEM },
+	  PAGEMAP_ERROR_STEP(SCRATCH), .first = -ENOMEM, .later = -ENOMEM },
 	{ "to device, zdd", PAGEMAP_ERROR_TO_DEVICE,
 	  PAGEMAP_ERROR_STEP(ZDD), .first = -ENOMEM },
 	{ "to device, DMA mapping", PAGEMAP_ERROR_TO_DEVICE,
@@ -406,13 +412,13 @@ static const struct pagemap_error_param pagemap_error_params[] = {
 	  PAGEMAP_ERROR_STEP(DMA_MAP) },
 	{ "CPU fault, DMA mapping, always", PAGEMAP_ERROR_CPU_FAULT,
 	  PAGEMAP_ERROR_STEP(DMA_MAP), .always = true,
-	  .first = -EFAULT, .later = -EFAULT },
+	  .first = -ENOMEM, .later = -ENOMEM },
 	{ "CPU fault, copy", PAGEMAP_ERROR_CPU_FAULT,
 	  PAGEMAP_ERROR_HOOK(TO_RAM) },
 	{ "CPU fault, copy, always", PAGEMAP_ERROR_CPU_FAULT,
 	  PAGEMAP_ERROR_HOOK(TO_RAM), .always = true, .first = -EFAULT },
 	{ "evict, scratch", PAGEMAP_ERROR_EVICT,
-	  PAGEMAP_ERROR_STEP(SCRATCH), .first = -ENOMEM },
+	  PAGEMAP_ERROR_STEP(SCRATCH), .first = -ENOMEM, .later = -ENOMEM },
 	{ "evict, page", PAGEMAP_ERROR_EVICT, PAGEMAP_ERROR_STEP(RAM_PAGE) },
 	{ "evict, page, always", PAGEMAP_ERROR_EVICT,
 	  PAGEMAP_ERROR_STEP(RAM_PAGE), .always = true,
@@ -420,7 +426,7 @@ static const struct pagemap_error_param pagemap_error_params[] = {
 	{ "evict, DMA mapping", PAGEMAP_ERROR_EVICT, PAGEMAP_ERROR_STEP(DMA_MAP) },
 	{ "evict, DMA mapping, always", PAGEMAP_ERROR_EVICT,
 	  PAGEMAP_ERROR_STEP(DMA_MAP), .always = true,
-	  .first = -EFAULT, .later = -EFAULT },
+	  .first = -EAGAIN, .later = -EAGAIN },
 	{ "evict, populate", PAGEMAP_ERROR_EVICT, PAGEMAP_ERROR_HOOK(POPULATE) },
 	{ "evict, populate, always", PAGEMAP_ERROR_EVICT,
 	  PAGEMAP_ERROR_HOOK(POPULATE), .always = true, .first = -EIO },
@@ -863,6 +869,78 @@ static void pagemap_defect_evict_gives_up(struct kunit *test)
 	pagemap_error_check_data(&job->env);
 }
 
+static const enum pagemap_error_op pagemap_error_bounce[] = {
+	PAGEMAP_ERROR_CPU_FAULT, PAGEMAP_ERROR_EVICT,
+};
+
+static void pagemap_error_bounce_desc(const enum pagemap_error_op *op, char *desc)
+{
+	strscpy(desc, *op == PAGEMAP_ERROR_EVICT ? "evict" : "CPU fault",
+		KUNIT_PARAM_DESC_SIZE);
+}
+
+KUNIT_ARRAY_PARAM(pagemap_error_bounce, pagemap_error_bounce,
+		  pagemap_error_bounce_desc);
+
+/*
+ * Defect: a lack of bounce buffers, which lasts until others are done with
+ * theirs, killed the process that had a CPU fault, or made eviction give up.
+ *
+ * Succeeds if: With the first mappings refused, more than there are tries for
+ * other errors, the pages come back.
+ */
+static void pagemap_defect_bounce_buffers(struct kunit *test)
+{
+	const enum pagemap_error_op *op = test->param_value;
+	struct pagemap_error_env env;
+
+	pagemap_error_env_init(test, &env);
+	pagemap_error_fresh(&env);
+	env.bo = pagemap_mock_bo(env.mdev, PAGEMAP_ERROR_PAGES, 0);
+	KUNIT_ASSERT_EQ(test, 0, pagemap_error_run(&env, PAGEMAP_ERROR_TO_DEVICE, 0));
+
+	pagemap_error_inject_nth(DRM_PAGEMAP_STEP_DMA_MAP, 1, false);
+	inject.last = 5;
+	KUNIT_EXPECT_EQ(test, 0, pagemap_error_run(&env, *op, 4));
+	KUNIT_EXPECT_EQ(test, inject.fired, 5);
+	inject.nth = 0;
+
+	KUNIT_EXPECT_EQ(test, pagemap_mock_count(test, pagemap_error_addr(&env, 4), 1,
+						 PAGEMAP_MOCK_RAM), 1);
+	pagemap_error_check_data(&env);
+	pagemap_error_expect_gone(&env);
+}
+
+/*
+ * Defect: eviction gave up on the first error of a copy.
+ *
+ * Succeeds if: It tries again, twice, and no more often than that.
+ */
+static void pagemap_defect_evict_first_error(struct kunit *test)
+{
+	struct pagemap_error_env env;
+	struct pagemap_mock_hook *hook;
+
+	pagemap_error_env_init(test, &env);
+	pagemap_error_fresh(&env);
+	env.bo = pagemap_mock_bo(env.mdev, PAGEMAP_ERROR_PAGES, 0);
+	KUNIT_ASSERT_EQ(test, 0, pagemap_error_run(&env, PAGEMAP_ERROR_TO_DEVICE, 0));
+
+	hook = &env.mdev->hook[PAGEMAP_MOCK_TO_RAM];
+	pagemap_mock_fail(env.mdev, PAGEMAP_MOCK_TO_RAM, 1, 3, -EIO);
+	hook->fail_calls = 3;
+	KUNIT_EXPECT_EQ(test, -EIO, pagemap_error_run(&env, PAGEMAP_ERROR_EVICT, 0));
+	KUNIT_EXPECT_EQ(test, atomic_read(&hook->calls), 3);
+
+	pagemap_mock_fail(env.mdev, PAGEMAP_MOCK_TO_RAM, 1, 3, -EIO);
+	hook->fail_calls = 2;
+	KUNIT_EXPECT_EQ(test, 0, pagemap_error_run(&env, PAGEMAP_ERROR_EVICT, 0));
+	KUNIT_EXPECT_EQ(test, atomic_read(&hook->calls), 3);
+
+	pagemap_error_check_data(&env);
+	pagemap_error_expect_gone(&env);
+}
+
 #define PAGEMAP_ERROR_FAULTERS	4
 
 /*
@@ -1264,6 +1342,9 @@ static struct kunit_case pagemap_defect_cases[] = {
 	KUNIT_CASE(pagemap_defect_refused_at_last),
 	KUNIT_CASE(pagemap_defect_pinned_range),
 	KUNIT_CASE(pagemap_defect_evict_gives_up),
+	KUNIT_CASE_PARAM(pagemap_defect_bounce_buffers,
+			 pagemap_error_bounce_gen_params),
+	KUNIT_CASE(pagemap_defect_evict_first_error),
 	KUNIT_CASE(pagemap_defect_locked_page_spin),
 	KUNIT_CASE_SLOW(pagemap_defect_moved_twice),
 	KUNIT_CASE(pagemap_defect_anon_vma_freed),

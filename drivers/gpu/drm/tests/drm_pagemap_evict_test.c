@@ -5,6 +5,7 @@
 
 #include "drm_pagemap_mock.h"
 
+#include <linux/debugfs.h>
 #include <linux/delay.h>
 #include <linux/jiffies.h>
 #include <linux/mm.h>
@@ -15,6 +16,7 @@
 #include <linux/string.h>
 #include <linux/uaccess.h>
 
+#include <drm/drm_drv.h>
 #include <drm/drm_print.h>
 
 #define SEED		PAGEMAP_MOCK_SEED
@@ -66,14 +68,76 @@ static void evict_twice(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, pagemap_mock_read(addr, 32, SEED), 0);
 }
 
-/* Succeeds if an allocation that nothing was migrated to cannot be evicted. */
+/*
+ * Succeeds if the allocation is released when eviction returns 0, without a wait
+ * for anything, every time: also when it was somebody else that freed the last
+ * page.
+ */
+static void evict_has_released(struct kunit *test)
+{
+	struct pagemap_mock_dev *mdev = pagemap_mock_dev0(test);
+	unsigned long addr = pagemap_mock_map_filled(test, 4);
+	struct pagemap_mock_bo *bo;
+	unsigned int round;
+
+	for (round = 0; round < 20; round++) {
+		bo = pagemap_mock_to_dev(mdev, addr, 4, 0);
+		KUNIT_ASSERT_TRUE(test, pagemap_mock_bo_get(bo));
+		if (round % 4 == 3)
+			KUNIT_EXPECT_EQ(test, pagemap_mock_read(addr, 4, SEED), 0);
+		KUNIT_EXPECT_EQ(test, drm_pagemap_evict_to_ram(&bo->devmem), 0);
+		KUNIT_EXPECT_EQ_MSG(test, atomic_read(&bo->releases), 1,
+				    "round %u", round);
+		pagemap_mock_bo_put(bo);
+	}
+	KUNIT_EXPECT_EQ(test, pagemap_mock_read(addr, 4, SEED), 0);
+}
+
+/* Succeeds if a large allocation is not locked and copied all at once. */
+static void evict_in_batches(struct kunit *test)
+{
+	struct pagemap_mock_dev *mdev = pagemap_mock_dev0(test);
+	struct pagemap_mock_hook *hook = &mdev->hook[PAGEMAP_MOCK_TO_RAM];
+	unsigned long i, locked = 0, addr = pagemap_mock_map_filled(test, 1300);
+	struct pagemap_mock_thread *thread;
+	struct pagemap_mock_bo *bo;
+
+	bo = pagemap_mock_to_dev(mdev, addr, 1300, PAGEMAP_MOCK_SCATTER);
+	thread = blocked_evict(test, bo, &hook);
+	for (i = 0; i < 1300; i++)
+		locked += PageLocked(pagemap_mock_bo_page(bo, i));
+	KUNIT_EXPECT_LE(test, locked, 512);
+	complete_all(&hook->resume);
+	KUNIT_EXPECT_EQ(test, pagemap_mock_join(test, thread), 0);
+
+	KUNIT_EXPECT_LE(test, hook->max_pages, 512);
+	KUNIT_EXPECT_EQ(test, atomic_read(&hook->pages), 1300);
+	KUNIT_EXPECT_EQ(test, pagemap_mock_counter(mdev, DRM_PAGEMAP_PAGES_EVICTED), 1300);
+	pagemap_mock_expect_released(test, bo);
+	KUNIT_EXPECT_EQ(test, pagemap_mock_read(addr, 1300, SEED), 0);
+}
+
+/*
+ * Succeeds if an allocation that nothing was migrated to, or whose migration
+ * failed, cannot be evicted, which takes no time.
+ */
 static void evict_never_migrated(struct kunit *test)
 {
 	struct pagemap_mock_dev *mdev = pagemap_mock_dev0(test);
 	struct pagemap_mock_bo *bo = pagemap_mock_bo(mdev, 4, 0);
 	struct drm_pagemap_devmem_ops ops = pagemap_mock_devmem_ops;
+	unsigned long addr = pagemap_mock_map_filled(test, 4);
+	struct pagemap_mock_hook *hook;
 
+	hook = pagemap_mock_arm(mdev, PAGEMAP_MOCK_POPULATE);
 	KUNIT_EXPECT_EQ(test, pagemap_mock_evict(bo), -EBUSY);
+	KUNIT_EXPECT_EQ(test, atomic_read(&hook->calls), 0);
+
+	pagemap_mock_fail(mdev, PAGEMAP_MOCK_TO_DEVMEM, 1, 2, -EIO);
+	KUNIT_EXPECT_EQ(test, pagemap_mock_migrate(bo, addr, 4, 0), -EIO);
+	hook = pagemap_mock_arm(mdev, PAGEMAP_MOCK_POPULATE);
+	KUNIT_EXPECT_EQ(test, pagemap_mock_evict(bo), -EBUSY);
+	KUNIT_EXPECT_EQ(test, atomic_read(&hook->calls), 0);
 
 	bo->devmem.ops = &ops;
 	ops.copy_to_ram = NULL;
@@ -158,7 +222,8 @@ static void evict_waits_for_a_locked_page(struct kunit *test)
 
 /*
  * Succeeds if eviction gives up with -EBUSY, not 0, on a page that is held for
- * longer than it waits, has moved the others, and moves the last one later.
+ * longer than the second that it waits, has moved the others, and moves the last
+ * one later.
  */
 static void evict_of_a_page_held_for_long(struct kunit *test)
 {
@@ -166,9 +231,12 @@ static void evict_of_a_page_held_for_long(struct kunit *test)
 	unsigned long addr = pagemap_mock_map_filled(test, 16);
 	struct pagemap_mock_bo *bo = pagemap_mock_to_dev(mdev, addr, 16, 0);
 	struct page *page = pagemap_mock_bo_page(bo, 3);
+	unsigned long start = jiffies;
 
 	get_page(page);
 	KUNIT_EXPECT_EQ(test, pagemap_mock_evict(bo), -EBUSY);
+	KUNIT_EXPECT_GE(test, jiffies - start, HZ);
+	KUNIT_EXPECT_LT(test, jiffies - start, 4 * HZ);
 	KUNIT_EXPECT_FALSE(test, completion_done(&bo->devmem.detached));
 	KUNIT_EXPECT_EQ(test, atomic_read(&bo->releases), 0);
 	pagemap_mock_expect_resident(test, mdev, 1);
@@ -221,6 +289,32 @@ static void evict_error_leaves_pages(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, pagemap_mock_evict(bo), 0);
 	pagemap_mock_expect_released(test, bo);
 	KUNIT_EXPECT_EQ(test, pagemap_mock_read(addr, 16, SEED), 0);
+}
+
+/*
+ * Succeeds if eviction that fails returns 0 nevertheless if the pages are gone by
+ * then, and the allocation is released.
+ */
+static void evict_error_but_unmapped(struct kunit *test)
+{
+	struct pagemap_mock_dev *mdev = pagemap_mock_dev0(test);
+	unsigned long addr = pagemap_mock_map_filled(test, 16);
+	struct pagemap_mock_bo *bo = pagemap_mock_to_dev(mdev, addr, 16, 0);
+	struct pagemap_mock_hook *hook;
+	struct pagemap_mock_thread *thread;
+
+	hook = pagemap_mock_block(mdev, PAGEMAP_MOCK_POPULATE, 3);
+	hook->fail_call = 1;
+	hook->fail_calls = 3;
+	hook->error = -EIO;
+	thread = pagemap_mock_thread(test, evict_thread, bo);
+	KUNIT_ASSERT_TRUE(test, pagemap_mock_wait(test, &hook->entered));
+	KUNIT_ASSERT_EQ(test, vm_munmap(addr, 16 * PAGE_SIZE), 0);
+	complete_all(&hook->resume);
+
+	KUNIT_EXPECT_EQ(test, pagemap_mock_join(test, thread), 0);
+	KUNIT_EXPECT_EQ(test, atomic_read(&hook->calls), 3);
+	pagemap_mock_expect_released(test, bo);
 }
 
 /* Succeeds if two evictions of one allocation at a time both return 0. */
@@ -560,9 +654,91 @@ static void unbind_with_pages_resident(struct kunit *test)
 
 	pagemap_mock_remove_dev(mdev);
 	KUNIT_EXPECT_EQ(test, atomic_read(&bo->releases), 1);
-	KUNIT_EXPECT_PTR_EQ(test, mdev->dpagemap.region, NULL);
 	KUNIT_EXPECT_EQ(test, pagemap_mock_elsewhere(test, addr, 100, PAGEMAP_MOCK_RAM), 0);
 	KUNIT_EXPECT_EQ(test, pagemap_mock_read(addr, 100, SEED), 0);
+}
+
+static int unbind_thread(void *mdev)
+{
+	pagemap_mock_remove_dev(mdev);
+	return 0;
+}
+
+/*
+ * Succeeds if unbind does not remove the struct pages that an eviction is about
+ * to look at, although none of them is in use any more.
+ */
+static void unbind_during_evict(struct kunit *test)
+{
+	struct pagemap_mock_dev *mdev = pagemap_mock_dev0(test);
+	unsigned long addr = pagemap_mock_map_filled(test, 8);
+	struct pagemap_mock_bo *bo = pagemap_mock_to_dev(mdev, addr, 8, 0);
+	struct drm_device *drm = mdev->drm;
+	struct pagemap_mock_thread *evict, *unbind;
+	struct pagemap_mock_hook *hook;
+
+	/* As an open file does */
+	drm_dev_get(drm);
+	hook = pagemap_mock_block(mdev, PAGEMAP_MOCK_POPULATE, 1);
+	evict = pagemap_mock_thread(test, evict_thread, bo);
+	KUNIT_ASSERT_TRUE(test, pagemap_mock_wait(test, &hook->entered));
+
+	KUNIT_EXPECT_EQ(test, vm_munmap(addr, 8 * PAGE_SIZE), 0);
+	unbind = pagemap_mock_thread(test, unbind_thread, mdev);
+	msleep(100);
+	KUNIT_EXPECT_FALSE(test, completion_done(&unbind->done));
+	complete_all(&hook->resume);
+
+	KUNIT_EXPECT_EQ(test, pagemap_mock_join(test, evict), 0);
+	KUNIT_EXPECT_EQ(test, pagemap_mock_join(test, unbind), 0);
+	pagemap_mock_expect_released(test, bo);
+	drm_dev_put(drm);
+}
+
+/*
+ * Succeeds if a migration that comes after the unbind is refused for as long as
+ * the device's memory is known, through every entry point, and the counters can
+ * still be read.
+ */
+static void migrate_after_unbind(struct kunit *test)
+{
+	struct pagemap_mock_dev *mdev = pagemap_mock_dev0(test);
+	unsigned long addr = pagemap_mock_map_filled(test, 8);
+	struct drm_pagemap_region *region = mdev->region;
+	struct drm_device *drm = mdev->drm;
+	struct drm_printer p = drm_info_printer(NULL);
+	struct drm_pagemap_migration mig = {
+		.mm = current->mm,
+		.start = addr,
+		.end = addr + 8 * PAGE_SIZE,
+		.pgmap_owner = &mdev->mock->owner,
+	};
+	struct pagemap_mock_bo *bo;
+
+	/* As an open file does */
+	drm_dev_get(drm);
+	pagemap_mock_to_dev(mdev, addr, 8, 0);
+	bo = pagemap_mock_bo(mdev, 8, 0);
+	pagemap_mock_remove_dev(mdev);
+
+	KUNIT_EXPECT_EQ(test, pagemap_mock_migrate(bo, addr, 8, 0), -ENODEV);
+	mig.devmem = &bo->devmem;
+	mmap_read_lock(current->mm);
+	KUNIT_EXPECT_EQ(test, drm_pagemap_migrate(&mig), -ENODEV);
+	mmap_read_unlock(current->mm);
+	KUNIT_EXPECT_EQ(test, pagemap_mock_migrate_missing(mdev, addr, 8, &mig), -ENODEV);
+	KUNIT_EXPECT_EQ(test, atomic_read(&bo->releases), 0);
+	KUNIT_EXPECT_EQ(test, kref_read(&bo->kref), 1);
+
+	KUNIT_EXPECT_EQ(test, drm_pagemap_region_resident(region), 0);
+	KUNIT_EXPECT_EQ(test, atomic64_read(&region->counters[DRM_PAGEMAP_PAGES_EVICTED]), 8);
+	KUNIT_EXPECT_EQ(test, atomic64_read(&region->counters[DRM_PAGEMAP_TO_DEVMEM_FAILS]), 3);
+	drm_pagemap_region_print(region, &p);
+	drm_pagemap_region_unplug(region);
+
+	KUNIT_EXPECT_EQ(test, pagemap_mock_read(addr, 8, SEED), 0);
+	pagemap_mock_bo_put(bo);
+	drm_dev_put(drm);
 }
 
 /* Succeeds if unplug waits for a fault that is copying, and for its pages. */
@@ -727,12 +903,10 @@ static void region_bad_arguments(struct kunit *test)
 	region = devm_drm_pagemap_region_add(mdev->drm, &dpagemap, "bad",
 					     PAGE_SIZE, NULL);
 	KUNIT_EXPECT_EQ(test, PTR_ERR(region), -EINVAL);
-	KUNIT_EXPECT_NULL(test, dpagemap.region);
 
 	region = devm_drm_pagemap_region_add(mdev->drm, &mdev->dpagemap, "twice",
 					     PAGE_SIZE, mdev);
 	KUNIT_EXPECT_EQ(test, PTR_ERR(region), -EINVAL);
-	KUNIT_EXPECT_PTR_EQ(test, mdev->dpagemap.region, mdev->region);
 }
 
 /*
@@ -752,17 +926,43 @@ static void region_without_room(struct kunit *test)
 	region = devm_drm_pagemap_region_add(mdev->drm, dpagemap, "huge",
 					     1ULL << 62, mdev);
 	KUNIT_EXPECT_EQ(test, PTR_ERR(region), -ERANGE);
-	KUNIT_EXPECT_NULL(test, dpagemap->region);
 
 	region = devm_drm_pagemap_region_add(mdev->drm, dpagemap, "small",
 					     SZ_2M, mdev);
 	KUNIT_ASSERT_FALSE(test, IS_ERR(region));
-	KUNIT_EXPECT_PTR_EQ(test, dpagemap->region, region);
 	KUNIT_EXPECT_EQ(test, region->npages, SZ_2M >> PAGE_SHIFT);
 	KUNIT_EXPECT_EQ(test, drm_pagemap_region_resident(region), 0);
 
 	pagemap_mock_remove_dev(mdev);
-	KUNIT_EXPECT_NULL(test, dpagemap->region);
+}
+
+/*
+ * Succeeds if a region of a DRM device without a debugfs directory makes no file
+ * anywhere, in particular not at the top of debugfs.
+ */
+static void region_without_debugfs(struct kunit *test)
+{
+	struct pagemap_mock_dev *mdev = pagemap_mock_dev0(test);
+	struct dentry *root = mdev->drm->debugfs_root, *file;
+	struct drm_pagemap_region *region;
+	struct drm_pagemap *dpagemap;
+
+	dpagemap = kunit_kzalloc(test, sizeof(*dpagemap), GFP_KERNEL);
+	KUNIT_ASSERT_NOT_NULL(test, dpagemap);
+	dpagemap->dev = mdev->dev;
+
+	mdev->drm->debugfs_root = NULL;
+	region = devm_drm_pagemap_region_add(mdev->drm, dpagemap, "nowhere", SZ_2M, mdev);
+	mdev->drm->debugfs_root = root;
+	KUNIT_ASSERT_FALSE(test, IS_ERR(region));
+	KUNIT_EXPECT_NULL(test, region->debugfs);
+
+	if (IS_ENABLED(CONFIG_DEBUG_FS)) {
+		file = debugfs_lookup("pagemap-nowhere", NULL);
+		KUNIT_EXPECT_NULL(test, file);
+		dput(file);
+	}
+	pagemap_mock_remove_dev(mdev);
 }
 
 /* Succeeds if a region tells its size, its pages in use and what happened. */
@@ -799,12 +999,15 @@ static void region_prints_its_state(struct kunit *test)
 
 static struct kunit_case drm_pagemap_evict_cases[] = {
 	KUNIT_CASE(evict_twice),
-	KUNIT_CASE_SLOW(evict_never_migrated),
+	KUNIT_CASE(evict_has_released),
+	KUNIT_CASE(evict_in_batches),
+	KUNIT_CASE(evict_never_migrated),
 	KUNIT_CASE_PARAM(evict_after_munmap, unmap_gen_params),
 	KUNIT_CASE(evict_waits_for_a_locked_page),
 	KUNIT_CASE_SLOW(evict_of_a_page_held_for_long),
 	KUNIT_CASE(evict_waits_for_an_unmapped_page),
 	KUNIT_CASE(evict_error_leaves_pages),
+	KUNIT_CASE(evict_error_but_unmapped),
 	KUNIT_CASE(evict_by_two_threads),
 	KUNIT_CASE(fault_during_evict),
 	KUNIT_CASE(evict_during_fault),
@@ -814,6 +1017,8 @@ static struct kunit_case drm_pagemap_evict_cases[] = {
 	KUNIT_CASE_SLOW(evict_against_faults),
 	KUNIT_CASE(unplug_with_pages_resident),
 	KUNIT_CASE(unbind_with_pages_resident),
+	KUNIT_CASE(unbind_during_evict),
+	KUNIT_CASE(migrate_after_unbind),
 	KUNIT_CASE(unplug_with_a_fault_in_flight),
 	KUNIT_CASE(unplug_with_a_migration_in_flight),
 	KUNIT_CASE(unplug_with_several_processes),
@@ -822,6 +1027,7 @@ static struct kunit_case drm_pagemap_evict_cases[] = {
 	KUNIT_CASE(unplug_one_of_two_devices),
 	KUNIT_CASE(region_bad_arguments),
 	KUNIT_CASE(region_without_room),
+	KUNIT_CASE(region_without_debugfs),
 	KUNIT_CASE(region_prints_its_state),
 	{}
 };

@@ -9,6 +9,7 @@
 #include <linux/jiffies.h>
 #include <linux/mm.h>
 #include <linux/mman.h>
+#include <linux/pagemap.h>
 #include <linux/prandom.h>
 #include <linux/sched.h>
 #include <linux/uaccess.h>
@@ -59,6 +60,20 @@ static struct pagemap_mock_bo *to_dev(struct kunit *test, unsigned long addr,
 	KUNIT_ASSERT_EQ(test, err, 0);
 
 	return bo;
+}
+
+/* A read fault with other flags than a CPU's. */
+static int fault_with(unsigned long addr, unsigned int flags)
+{
+	struct mm_struct *mm = current->mm;
+	vm_fault_t fault;
+
+	mmap_read_lock(mm);
+	fault = handle_mm_fault(vma_lookup(mm, addr), addr, flags, NULL);
+	if (!(fault & VM_FAULT_RETRY))
+		mmap_read_unlock(mm);
+
+	return (__force int)fault;
 }
 
 struct window_param {
@@ -174,6 +189,35 @@ static void window_at_the_edge_of_the_vma(struct kunit *test)
 
 	KUNIT_EXPECT_EQ(test, pagemap_mock_read(addr + 6 * PAGE_SIZE, 5, SEED), 0);
 	KUNIT_EXPECT_EQ(test, pagemap_mock_read(addr + 20 * PAGE_SIZE, 10, SEED), 0);
+}
+
+static const unsigned int remote_params[] = {
+	0, FAULT_FLAG_REMOTE, FAULT_FLAG_REMOTE | FAULT_FLAG_ALLOW_RETRY,
+};
+
+static void remote_desc(const unsigned int *flags, char *desc)
+{
+	snprintf(desc, KUNIT_PARAM_DESC_SIZE, "flags %#x", *flags);
+}
+
+KUNIT_ARRAY_PARAM(remote, remote_params, remote_desc);
+
+/*
+ * Succeeds if a fault for somebody else than the process, as hmm_range_fault()
+ * makes it, brings back its page alone, and one of the process the window.
+ */
+static void remote_fault_takes_one_page(struct kunit *test)
+{
+	const unsigned int *flags = test->param_value;
+	struct pagemap_mock_dev *mdev = pagemap_mock_dev0(test);
+	unsigned long addr = pagemap_mock_map_filled(test, 16);
+
+	to_dev(test, addr, 16, 0, 0);
+	KUNIT_EXPECT_EQ(test, fault_with(addr + 5 * PAGE_SIZE, *flags), 0);
+	pagemap_mock_expect_resident(test, mdev, 15);
+	KUNIT_EXPECT_EQ(test, fault_with(addr, FAULT_FLAG_ALLOW_RETRY), 0);
+	pagemap_mock_expect_resident(test, mdev, 0);
+	KUNIT_EXPECT_EQ(test, pagemap_mock_read(addr, 16, SEED), 0);
 }
 
 /* Timeslice */
@@ -316,6 +360,127 @@ static void eviction_ends_the_timeslice(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, pagemap_mock_read(addr, 16, SEED), 0);
 }
 
+/*
+ * Succeeds if those who sleep for a timeslice go on at once when another fault
+ * has moved their pages.
+ */
+static void another_fault_ends_the_timeslice(struct kunit *test)
+{
+	struct pagemap_mock_dev *mdev = pagemap_mock_dev0(test);
+	unsigned long addr = pagemap_mock_map_filled(test, 16);
+	struct pagemap_mock_thread *thread[NTHREADS];
+	unsigned int i;
+
+	to_dev(test, addr, 16, 0, FOREVER_MS);
+	for (i = 0; i < NTHREADS; i++)
+		thread[i] = pagemap_mock_thread(test, read_word_thread,
+						(void *)(addr + i / 2 * PAGE_SIZE));
+	wait_asleep(test, NTHREADS);
+
+	/* The second try of a fault does not wait, whatever the timeslice. */
+	KUNIT_EXPECT_EQ(test, fault_with(addr + 9 * PAGE_SIZE,
+					 FAULT_FLAG_ALLOW_RETRY | FAULT_FLAG_TRIED), 0);
+	for (i = 0; i < NTHREADS; i++)
+		KUNIT_EXPECT_EQ(test, pagemap_mock_join(test, thread[i]), 0);
+	pagemap_mock_expect_resident(test, mdev, 0);
+	KUNIT_EXPECT_EQ(test, pagemap_mock_counter(mdev, DRM_PAGEMAP_TIMESLICE_SLEEPS),
+			NTHREADS);
+	KUNIT_EXPECT_EQ(test, pagemap_mock_read(addr, 16, SEED), 0);
+}
+
+static unsigned long fault_delay(struct page *page, struct vm_area_struct *vma)
+{
+	struct vm_fault vmf = {
+		.vma = vma,
+		.address = vma->vm_start,
+		.flags = FAULT_FLAG_ALLOW_RETRY,
+		.page = page,
+	};
+
+	return drm_pagemap_pagemap_ops_get()->fault_delay(&vmf);
+}
+
+/*
+ * Succeeds if a timeslice delays nobody but the process that asked for it, on
+ * pages that it does not share, as with a child, until it is over.
+ */
+static void timeslice_is_for_who_asked(struct kunit *test)
+{
+	unsigned long addr = pagemap_mock_map_filled(test, 2);
+	struct pagemap_mock_bo *bo = to_dev(test, addr, 2, 0, FOREVER_MS);
+	struct page *page = pagemap_mock_bo_page(bo, 0);
+	struct vm_area_struct *vma, *other;
+
+	other = kunit_kzalloc(test, sizeof(*other), GFP_KERNEL);
+	KUNIT_ASSERT_NOT_NULL(test, other);
+	other->vm_start = addr;
+	other->vm_mm = (struct mm_struct *)other;
+
+	mmap_read_lock(current->mm);
+	vma = vma_lookup(current->mm, addr);
+	lock_page(page);
+	KUNIT_EXPECT_GT(test, fault_delay(page, vma), 0);
+	KUNIT_EXPECT_LE(test, fault_delay(page, vma), msecs_to_jiffies(FOREVER_MS));
+	KUNIT_EXPECT_EQ(test, fault_delay(page, other), 0);
+
+	/* As fork() does */
+	atomic_inc(&page->_mapcount);
+	KUNIT_EXPECT_EQ(test, fault_delay(page, vma), 0);
+	atomic_dec(&page->_mapcount);
+	KUNIT_EXPECT_GT(test, fault_delay(page, vma), 0);
+
+	bo->devmem.timeslice_expiration = get_jiffies_64();
+	KUNIT_EXPECT_EQ(test, fault_delay(page, vma), 0);
+	bo->devmem.timeslice_expiration = 0;
+	KUNIT_EXPECT_EQ(test, fault_delay(page, vma), 0);
+	unlock_page(page);
+	mmap_read_unlock(current->mm);
+
+	KUNIT_EXPECT_EQ(test, pagemap_mock_read(addr, 2, SEED), 0);
+}
+
+/* Succeeds if a fault that must not wait is served within the timeslice. */
+static void fault_without_wait_does_not_sleep(struct kunit *test)
+{
+	struct pagemap_mock_dev *mdev = pagemap_mock_dev0(test);
+	unsigned long addr = pagemap_mock_map_filled(test, 4);
+
+	to_dev(test, addr, 4, 0, FOREVER_MS);
+	KUNIT_EXPECT_EQ(test, fault_with(addr, FAULT_FLAG_ALLOW_RETRY |
+					 FAULT_FLAG_RETRY_NOWAIT), 0);
+	pagemap_mock_expect_resident(test, mdev, 0);
+	KUNIT_EXPECT_EQ(test, pagemap_mock_counter(mdev, DRM_PAGEMAP_TIMESLICE_SLEEPS), 0);
+	KUNIT_EXPECT_EQ(test, pagemap_mock_read(addr, 4, SEED), 0);
+}
+
+/*
+ * Succeeds if the device can be unbound while a fault sleeps for the timeslice,
+ * with its page still there or unmapped already, and does not wait for it.
+ */
+static void unbind_during_the_timeslice(struct kunit *test)
+{
+	struct pagemap_mock_dev *mdev = pagemap_mock_dev0(test);
+	unsigned long addr = pagemap_mock_map_filled(test, 16);
+	struct pagemap_mock_bo *bo = to_dev(test, addr, 16, 0, FOREVER_MS);
+	struct pagemap_mock_thread *thread[2];
+	unsigned long start;
+
+	thread[0] = pagemap_mock_thread(test, read_word_thread, (void *)addr);
+	thread[1] = pagemap_mock_thread(test, read_word_thread,
+					(void *)(addr + 15 * PAGE_SIZE));
+	wait_asleep(test, 2);
+	KUNIT_EXPECT_EQ(test, page_count(pagemap_mock_bo_page(bo, 0)), 1);
+	KUNIT_EXPECT_EQ(test, vm_munmap(addr + 8 * PAGE_SIZE, 8 * PAGE_SIZE), 0);
+
+	start = jiffies;
+	pagemap_mock_remove_dev(mdev);
+	KUNIT_EXPECT_LT(test, jiffies - start, msecs_to_jiffies(FOREVER_MS) / 50);
+	KUNIT_EXPECT_EQ(test, atomic_read(&bo->releases), 1);
+	KUNIT_EXPECT_EQ(test, pagemap_mock_join(test, thread[0]), 0);
+	KUNIT_EXPECT_EQ(test, pagemap_mock_join(test, thread[1]), -EFAULT);
+	KUNIT_EXPECT_EQ(test, pagemap_mock_read(addr, 8, SEED), 0);
+}
+
 /* Succeeds if those who sleep for a timeslice go on when the device goes away. */
 static void unplug_ends_the_timeslice(struct kunit *test)
 {
@@ -359,12 +524,13 @@ static void timeslice_of_another_allocation(struct kunit *test)
 
 /*
  * Succeeds if the memory can be unmapped, and its allocation go, while a fault
- * sleeps for the timeslice: the access then fails as any to unmapped memory.
+ * sleeps for the timeslice: the access then fails at once, as any to unmapped
+ * memory.
  */
 static void unmapped_during_the_timeslice(struct kunit *test)
 {
 	unsigned long addr = pagemap_mock_map_filled(test, 16);
-	struct pagemap_mock_bo *bo = to_dev(test, addr, 16, 0, 4 * TIMESLICE_MS);
+	struct pagemap_mock_bo *bo = to_dev(test, addr, 16, 0, FOREVER_MS);
 	struct pagemap_mock_thread *thread;
 
 	thread = pagemap_mock_thread(test, read_word_thread, (void *)addr);
@@ -542,10 +708,15 @@ static struct kunit_case drm_pagemap_fault_cases[] = {
 	KUNIT_CASE_PARAM(window_around_the_fault, window_gen_params),
 	KUNIT_CASE(one_fault_per_window),
 	KUNIT_CASE(window_at_the_edge_of_the_vma),
+	KUNIT_CASE_PARAM(remote_fault_takes_one_page, remote_gen_params),
 	KUNIT_CASE(timeslice_sleeps),
 	KUNIT_CASE(no_timeslice_no_sleep),
 	KUNIT_CASE_PARAM(timeslice_many_threads, threads_gen_params),
 	KUNIT_CASE(eviction_ends_the_timeslice),
+	KUNIT_CASE(another_fault_ends_the_timeslice),
+	KUNIT_CASE(timeslice_is_for_who_asked),
+	KUNIT_CASE(fault_without_wait_does_not_sleep),
+	KUNIT_CASE(unbind_during_the_timeslice),
 	KUNIT_CASE(unplug_ends_the_timeslice),
 	KUNIT_CASE(timeslice_of_another_allocation),
 	KUNIT_CASE(unmapped_during_the_timeslice),

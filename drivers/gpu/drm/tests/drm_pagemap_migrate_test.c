@@ -664,6 +664,131 @@ static void no_release_callback(struct kunit *test)
 	pagemap_mock_bo_put(bo);
 }
 
+/*
+ * Succeeds if a driver that gives the pfns of its whole allocation, however few
+ * it is asked for, overwrites nothing: the migration, the faults, the eviction
+ * and a second try after a failure all do what they should.
+ */
+static void populate_gives_all_pages(struct kunit *test)
+{
+	struct pagemap_mock_dev *mdev = pagemap_mock_dev0(test);
+	unsigned long addr = pagemap_mock_map_filled(test, 6);
+	struct drm_pagemap_migration mig;
+	struct pagemap_mock_bo *bo;
+
+	bo = pagemap_mock_bo(mdev, 1200, PAGEMAP_MOCK_GREEDY);
+	pagemap_mock_fail(mdev, PAGEMAP_MOCK_TO_DEVMEM, 1, 2, -EIO);
+	KUNIT_EXPECT_EQ(test, pagemap_mock_migrate(bo, addr, 6, 0), -EIO);
+	pagemap_mock_expect_kept(test, bo);
+
+	KUNIT_ASSERT_EQ(test, pagemap_mock_migrate(bo, addr, 6, 0), 0);
+	pagemap_mock_expect_resident(test, mdev, 6);
+	KUNIT_EXPECT_EQ(test, pagemap_mock_read(addr, 2, SEED), 0);
+	KUNIT_EXPECT_EQ(test, pagemap_mock_evict(bo), 0);
+	pagemap_mock_expect_released(test, bo);
+	KUNIT_EXPECT_EQ(test, pagemap_mock_read(addr, 6, SEED), 0);
+
+	/* Some pages, of an allocation larger than the range */
+	pagemap_mock_to_dev(mdev, addr + PAGE_SIZE, 1, 0);
+	bo = pagemap_mock_bo(mdev, 700, PAGEMAP_MOCK_GREEDY | PAGEMAP_MOCK_SCATTER);
+	mig = (struct drm_pagemap_migration) {
+		.devmem = &bo->devmem,
+		.mm = current->mm,
+		.start = addr,
+		.end = addr + 3 * PAGE_SIZE,
+		.pgmap_owner = &mdev->mock->owner,
+		.flags = DRM_PAGEMAP_MIGRATE_PARTIAL,
+	};
+	mmap_read_lock(current->mm);
+	KUNIT_EXPECT_EQ(test, drm_pagemap_migrate(&mig), 0);
+	mmap_read_unlock(current->mm);
+	KUNIT_EXPECT_EQ(test, mig.moved, 2);
+	KUNIT_EXPECT_PTR_EQ(test, mig.dpagemap, &mdev->dpagemap);
+	KUNIT_EXPECT_EQ(test, pagemap_mock_evict(bo), 0);
+	KUNIT_EXPECT_EQ(test, pagemap_mock_read(addr, 6, SEED), 0);
+}
+
+/*
+ * Succeeds if pages of another owner than the migration names, whose CPU faults
+ * would find nothing to migrate for ever, are refused; likewise an allocation,
+ * or pages, of another device's memory.
+ */
+static void pages_of_another_owner(struct kunit *test)
+{
+	struct pagemap_mock_dev *mdev = pagemap_mock_dev0(test), *other;
+	struct pagemap_mock_bo *bo = pagemap_mock_bo(mdev, 4, 0);
+	unsigned long addr = pagemap_mock_map_filled(test, 4);
+	struct drm_pagemap_migration mig = {
+		.dpagemap = &mdev->dpagemap,
+		.devmem = &bo->devmem,
+		.mm = current->mm,
+		.start = addr,
+		.end = addr + 4 * PAGE_SIZE,
+		.pgmap_owner = mdev,
+	};
+
+	other = pagemap_mock_add_dev(mdev->mock, "pagemap-mock-1");
+	mmap_read_lock(current->mm);
+	KUNIT_EXPECT_EQ(test, drm_pagemap_migrate(&mig), -EINVAL);
+	pagemap_mock_expect_kept(test, bo);
+
+	mig.pgmap_owner = &mdev->mock->owner;
+	mig.dpagemap = &other->dpagemap;
+	KUNIT_EXPECT_EQ(test, drm_pagemap_migrate(&mig), -EINVAL);
+	pagemap_mock_expect_kept(test, bo);
+
+	bo->devmem.dpagemap = &other->dpagemap;
+	KUNIT_EXPECT_EQ(test, drm_pagemap_migrate(&mig), -EINVAL);
+	bo->devmem.dpagemap = &mdev->dpagemap;
+	pagemap_mock_expect_kept(test, bo);
+	mmap_read_unlock(current->mm);
+
+	KUNIT_EXPECT_EQ(test, pagemap_mock_elsewhere(test, addr, 4, PAGEMAP_MOCK_RAM), 0);
+	KUNIT_EXPECT_EQ(test, pagemap_mock_read(addr, 4, SEED), 0);
+	pagemap_mock_bo_put(bo);
+}
+
+/* The first page is of the first device, the others are of the second. */
+static int populate_from_two(struct drm_pagemap_devmem *devmem,
+			     unsigned long npages, unsigned long *pfn)
+{
+	struct pagemap_mock_bo *bo = container_of(devmem, struct pagemap_mock_bo,
+						  devmem);
+	struct pagemap_mock_dev *dev = bo->mdev->mock->dev;
+	unsigned long i;
+
+	for (i = 0; i < npages; i++)
+		pfn[i] = dev[!!i].region->start_pfn + bo->idx[i];
+
+	return 0;
+}
+
+/*
+ * Succeeds if the pages of an allocation must be of one struct dev_pagemap, also
+ * if DRM pagemap knows of no region.
+ */
+static void pages_of_two_pagemaps(struct kunit *test)
+{
+	struct pagemap_mock_dev *mdev = pagemap_mock_dev0(test);
+	struct pagemap_mock_bo *bo = pagemap_mock_bo(mdev, 4, 0);
+	unsigned long addr = pagemap_mock_map_filled(test, 4);
+	struct drm_pagemap_devmem_ops ops = pagemap_mock_devmem_ops;
+	struct drm_pagemap own = mdev->dpagemap;
+
+	pagemap_mock_add_dev(mdev->mock, "pagemap-mock-1");
+	ops.populate_devmem_pfn = populate_from_two;
+	bo->devmem.ops = &ops;
+	bo->devmem.dpagemap = &own;
+	KUNIT_EXPECT_EQ(test, pagemap_mock_migrate(bo, addr, 4, 0), -EINVAL);
+	pagemap_mock_expect_kept(test, bo);
+	bo->devmem.ops = &pagemap_mock_devmem_ops;
+	bo->devmem.dpagemap = &mdev->dpagemap;
+
+	KUNIT_EXPECT_EQ(test, pagemap_mock_elsewhere(test, addr, 4, PAGEMAP_MOCK_RAM), 0);
+	KUNIT_EXPECT_EQ(test, pagemap_mock_read(addr, 4, SEED), 0);
+	pagemap_mock_bo_put(bo);
+}
+
 /* Succeeds if arguments that make no sense give -EINVAL. */
 static void bad_arguments(struct kunit *test)
 {
@@ -1277,6 +1402,9 @@ static struct kunit_case drm_pagemap_migrate_cases[] = {
 	KUNIT_CASE_PARAM(pinned_page, nth_gen_params),
 	KUNIT_CASE_PARAM(refused_after_the_copy, nth_gen_params),
 	KUNIT_CASE_PARAM(bad_range, range_gen_params),
+	KUNIT_CASE(populate_gives_all_pages),
+	KUNIT_CASE(pages_of_another_owner),
+	KUNIT_CASE(pages_of_two_pagemaps),
 	KUNIT_CASE(bad_arguments),
 	KUNIT_CASE(not_anonymous),
 	KUNIT_CASE(missing_callbacks),

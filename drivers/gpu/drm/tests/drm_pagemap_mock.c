@@ -126,6 +126,7 @@ static int pagemap_mock_enter(struct pagemap_mock_dev *mdev,
 	int call = atomic_inc_return(&hook->calls);
 
 	might_sleep();
+	WRITE_ONCE(hook->max_pages, max(READ_ONCE(hook->max_pages), npages));
 	if (hook->delay_ms)
 		msleep(hook->delay_ms);
 
@@ -198,6 +199,7 @@ struct pagemap_mock_bo *pagemap_mock_bo_create(struct pagemap_mock_dev *mdev,
 		return NULL;
 
 	bo->npages = npages;
+	bo->greedy = flags & PAGEMAP_MOCK_GREEDY;
 	bo->mdev = mdev;
 	kref_init(&bo->kref);
 
@@ -311,6 +313,8 @@ static int pagemap_mock_populate(struct drm_pagemap_devmem *devmem,
 		return -EINVAL;
 	}
 
+	if (bo->greedy)
+		npages = bo->npages;
 	err = pagemap_mock_enter(mdev, PAGEMAP_MOCK_POPULATE, npages, &limit);
 	for (i = 0; i < limit; i++)
 		pfn[i] = mdev->region->start_pfn + bo->idx[i];
@@ -1028,6 +1032,9 @@ static void pagemap_mock_alloc_pool(struct pagemap_mock_dev *mdev)
 	KUNIT_ASSERT_NOT_NULL(test, mdev->used);
 }
 
+/* Not the helpers' own, which goes with the device even if somebody has it open. */
+static const struct drm_driver pagemap_mock_driver = {};
+
 /* Another device whose pages have the same owner. */
 struct pagemap_mock_dev *pagemap_mock_add_dev(struct pagemap_mock *mock,
 					      const char *name)
@@ -1052,10 +1059,12 @@ struct pagemap_mock_dev *pagemap_mock_add_dev(struct pagemap_mock *mock,
 	if (!mock->ndevs)
 		mock->bounced = pagemap_mock_bounced(mdev->dev);
 
-	mdev->drm = __drm_kunit_helper_alloc_drm_device(test, mdev->dev,
-							sizeof(*mdev->drm), 0, 0);
+	mdev->drm = __drm_kunit_helper_alloc_drm_device_with_driver(test, mdev->dev,
+								    sizeof(*mdev->drm), 0,
+								    &pagemap_mock_driver);
 	KUNIT_ASSERT_FALSE(test, IS_ERR(mdev->drm));
 
+	memset(&mdev->dpagemap, PAGEMAP_MOCK_GARBAGE, sizeof(mdev->dpagemap));
 	mdev->dpagemap.ops = &pagemap_mock_ops;
 	mdev->dpagemap.dev = mdev->dev;
 	mdev->region = devm_drm_pagemap_region_add(mdev->drm, &mdev->dpagemap,

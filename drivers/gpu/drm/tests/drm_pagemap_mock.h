@@ -43,6 +43,9 @@ struct pagemap_mock;
 
 #define PAGEMAP_MOCK_MAX_DEVS	2
 
+/* What is in a struct drm_pagemap that the driver did not zero. */
+#define PAGEMAP_MOCK_GARBAGE	0xa5
+
 /* The seed of the contents that pagemap_mock_map_filled() writes. */
 #define PAGEMAP_MOCK_SEED	0x5eed
 
@@ -57,6 +60,7 @@ enum pagemap_mock_op {
  * struct pagemap_mock_hook - what a case lets one operation of a device do
  * @calls: How often it was called.
  * @pages: How many pages it was called for, skipped ones not counted.
+ * @max_pages: The most pages that one call was for.
  * @fail_call: Fail the call of this number, counted from 1 when armed; 0: none.
  * @fail_calls: How many calls from @fail_call on fail, at least 1.
  * @fail_page: Number of pages that the failing call handles before it fails.
@@ -69,6 +73,7 @@ enum pagemap_mock_op {
 struct pagemap_mock_hook {
 	atomic_t calls;
 	atomic_t pages;
+	unsigned long max_pages;
 	int fail_call;
 	int fail_calls;
 	unsigned long fail_page;
@@ -135,6 +140,8 @@ struct pagemap_mock_dev {
 #define PAGEMAP_MOCK_SCATTER	BIT(0)
 /* The allocation comes zeroed, %DRM_PAGEMAP_DEVMEM_CLEARED. */
 #define PAGEMAP_MOCK_CLEARED	BIT(1)
+/* Asked for some of its pages, the allocation gives them all. */
+#define PAGEMAP_MOCK_GREEDY	BIT(2)
 
 /**
  * struct pagemap_mock_bo - an allocation of device memory
@@ -142,6 +149,7 @@ struct pagemap_mock_dev {
  * @mdev: The device.
  * @kref: References; the pages of the pool go back with the last one.
  * @npages: Number of pages.
+ * @greedy: %PAGEMAP_MOCK_GREEDY
  * @releases: How often devmem_release() was called.
  * @freed: The last reference is gone.
  * @link: In &pagemap_mock.bos.  The memory of this struct stays until the end
@@ -153,6 +161,7 @@ struct pagemap_mock_bo {
 	struct pagemap_mock_dev *mdev;
 	struct kref kref;
 	unsigned long npages;
+	bool greedy;
 	atomic_t releases;
 	bool freed;
 	struct list_head link;

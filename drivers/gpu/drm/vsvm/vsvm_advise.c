@@ -6,7 +6,6 @@
  */
 
 #include <linux/bitfield.h>
-#include <linux/cleanup.h>
 #include <linux/mm.h>
 #include <linux/xarray.h>
 
@@ -50,9 +49,7 @@ void vsvm_advice_lookup(struct vsvm_vm *vm, unsigned long addr,
 
 	lockdep_assert_held(&vm->svm_lock);
 
-	mas_lock(&mas);
 	entry = mas_walk(&mas);
-	mas_unlock(&mas);
 
 	value = entry ? xa_to_value(entry) : 0;
 	advice->place = FIELD_GET(VSVM_ADVICE_PLACE, value);
@@ -60,6 +57,19 @@ void vsvm_advice_lookup(struct vsvm_vm *vm, unsigned long addr,
 	advice->fault_window = FIELD_GET(VSVM_ADVICE_WINDOW, value) << PAGE_SHIFT;
 	advice->start = mas.index << PAGE_SHIFT;
 	advice->end = (min(mas.last, last) + 1) << PAGE_SHIFT;
+}
+
+/**
+ * vsvm_advice_fini() - Forget all advice
+ * @vm: The VM.
+ *
+ * Context: Takes the SVM lock.
+ */
+void vsvm_advice_fini(struct vsvm_vm *vm)
+{
+	mutex_lock(&vm->svm_lock);
+	__mt_destroy(&vm->advice);
+	mutex_unlock(&vm->svm_lock);
 }
 
 /*
@@ -78,6 +88,43 @@ static void vsvm_advice_apply(struct vsvm_vm *vm, u64 start, u64 end)
 			vsvm_vm_add_garbage(vm, range);
 }
 
+/*
+ * How many pieces of advice more there are with one for the pages from @first to
+ * @last: it replaces some, and may have one cut in two.
+ */
+static int vsvm_advice_growth(struct vsvm_vm *vm, unsigned long first,
+			      unsigned long last, void *advice)
+{
+	MA_STATE(mas, &vm->advice, first, first);
+	int growth = advice ? 1 : 0;
+	void *entry;
+
+	mas_for_each(&mas, entry, last)
+		growth += (mas.index < first) + (mas.last > last) - 1;
+	return growth;
+}
+
+static int vsvm_advice_store(struct vsvm_vm *vm, unsigned long first,
+			     unsigned long last, void *advice)
+{
+	MA_STATE(mas, &vm->advice, first, last);
+	int ret, growth;
+
+	lockdep_assert_held(&vm->svm_lock);
+
+	growth = vsvm_advice_growth(vm, first, last, advice);
+	if (growth > 0 && vm->num_advice + growth > VSVM_MAX_ADVICE)
+		return -ENOSPC;
+
+	/* A plain store allocates what it can without the caller's flags. */
+	ret = mas_preallocate(&mas, advice, GFP_KERNEL_ACCOUNT);
+	if (ret)
+		return ret;
+	mas_store_prealloc(&mas, advice);
+	vm->num_advice += growth;
+	return 0;
+}
+
 static int vsvm_vm_advise(struct vsvm_vm *vm,
 			  const struct drm_vsvm_advise *args)
 {
@@ -93,12 +140,15 @@ static int vsvm_vm_advise(struct vsvm_vm *vm,
 	if (ret)
 		return ret;
 
-	guard(mutex)(&vm->svm_lock);
-	ret = mtree_store_range(&vm->advice, args->start >> PAGE_SHIFT,
-				(end - 1) >> PAGE_SHIFT, vsvm_advice_pack(args),
-				GFP_KERNEL_ACCOUNT);
+	/* A page fault may have it for as long as it takes. */
+	ret = mutex_lock_interruptible(&vm->svm_lock);
+	if (ret)
+		return ret;
+	ret = vsvm_advice_store(vm, args->start >> PAGE_SHIFT,
+				(end - 1) >> PAGE_SHIFT, vsvm_advice_pack(args));
 	if (!ret)
 		vsvm_advice_apply(vm, args->start, end);
+	mutex_unlock(&vm->svm_lock);
 	return ret;
 }
 

@@ -51,9 +51,6 @@ MODULE_PARM_DESC(peers, "Whether devices reach each other's memory (default yes)
 
 static struct platform_device *vsvm_pdevs[VSVM_MAX_DEVICES];
 
-/* For the workers of all VMs, which may outlive their device. */
-static struct workqueue_struct *vsvm_wq;
-
 /**
  * vsvm_owner() - The owner cookie of all device pages
  *
@@ -74,17 +71,6 @@ void *vsvm_owner(void)
 bool vsvm_peers_reachable(void)
 {
 	return READ_ONCE(peers);
-}
-
-/**
- * vsvm_queue_work() - Have a work item of the driver run
- * @work: The work item.
- *
- * Context: Any.
- */
-void vsvm_queue_work(struct work_struct *work)
-{
-	queue_work(vsvm_wq, work);
 }
 
 static void vsvm_client_release(struct kref *ref)
@@ -108,13 +94,13 @@ static int vsvm_open(struct drm_device *drm, struct drm_file *file)
 {
 	struct vsvm_client *client;
 
-	client = kzalloc(sizeof(*client), GFP_KERNEL);
+	client = kzalloc(sizeof(*client), GFP_KERNEL_ACCOUNT);
 	if (!client)
 		return -ENOMEM;
 
 	kref_init(&client->ref);
 	INIT_LIST_HEAD(&client->bos);
-	xa_init_flags(&client->vms, XA_FLAGS_ALLOC1);
+	xa_init_flags(&client->vms, XA_FLAGS_ALLOC1 | XA_FLAGS_ACCOUNT);
 	file->driver_priv = client;
 	return 0;
 }
@@ -143,6 +129,7 @@ static void vsvm_show_fdinfo(struct drm_printer *p, struct drm_file *file)
 static int vsvm_query_ioctl(struct drm_device *drm, void *data,
 			    struct drm_file *file)
 {
+	struct vsvm_client *client = file->driver_priv;
 	struct vsvm_device *vdev = to_vsvm(drm);
 	struct drm_vsvm_query *args = data;
 
@@ -151,7 +138,7 @@ static int vsvm_query_ioctl(struct drm_device *drm, void *data,
 
 	args->device = vdev->index;
 	args->vram_size = (u64)vdev->pool.size << PAGE_SHIFT;
-	args->vram_used = vsvm_mem_used(vdev);
+	args->vram_used = vsvm_mem_used(vdev, client);
 	args->page_size = PAGE_SIZE;
 	args->chunk_size = vsvm_mem_chunk(vdev);
 	args->max_vms = VSVM_MAX_VMS;
@@ -160,9 +147,13 @@ static int vsvm_query_ioctl(struct drm_device *drm, void *data,
 	args->max_syncs = VSVM_MAX_SYNCS;
 	args->max_jobs = VSVM_MAX_JOBS;
 	args->pad = 0;
-	args->gpu_faults = atomic64_read(&vdev->gpu_faults);
-	args->evictions = atomic64_read(&vdev->evictions);
-	args->jobs = atomic64_read(&vdev->jobs);
+	args->gpu_faults = atomic64_read(&client->gpu_faults);
+	args->evictions = atomic64_read(&client->evictions);
+	args->jobs = atomic64_read(&client->jobs);
+	args->max_queued_ops = VSVM_MAX_QUEUED_OPS;
+	args->max_job_ms = vsvm_job_limit();
+	args->max_advice = VSVM_MAX_ADVICE;
+	args->max_ranges = VSVM_MAX_RANGES;
 	return 0;
 }
 
@@ -270,7 +261,7 @@ static void vsvm_remove(struct platform_device *pdev)
 	/* The order matters, see "Life times". */
 	drm_dev_unplug(&vdev->drm);
 	vsvm_vm_detach_all(vdev);
-	drm_pagemap_region_unplug(vdev->dpagemap.region);
+	drm_pagemap_region_unplug(vdev->region);
 }
 
 static struct platform_driver vsvm_platform_driver = {
@@ -317,23 +308,13 @@ static int __init vsvm_init(void)
 		return -EINVAL;
 	}
 
-	vsvm_wq = alloc_workqueue(DRIVER_NAME, WQ_UNBOUND, 0);
-	if (!vsvm_wq)
-		return -ENOMEM;
-
 	ret = platform_driver_register(&vsvm_platform_driver);
 	if (ret)
-		goto err_wq;
+		return ret;
 
 	ret = vsvm_add_devices();
 	if (ret)
-		goto err_driver;
-	return 0;
-
-err_driver:
-	platform_driver_unregister(&vsvm_platform_driver);
-err_wq:
-	destroy_workqueue(vsvm_wq);
+		platform_driver_unregister(&vsvm_platform_driver);
 	return ret;
 }
 
@@ -341,7 +322,6 @@ static void __exit vsvm_exit(void)
 {
 	vsvm_remove_devices();
 	platform_driver_unregister(&vsvm_platform_driver);
-	destroy_workqueue(vsvm_wq);
 
 	/*
 	 * The last fence has let go of the module, but whoever released it may

@@ -3,7 +3,9 @@
 #define _VSVM_DRV_H_
 
 #include <linux/atomic.h>
+#include <linux/dma-fence.h>
 #include <linux/kref.h>
+#include <linux/ktime.h>
 #include <linux/list.h>
 #include <linux/maple_tree.h>
 #include <linux/mutex.h>
@@ -22,6 +24,8 @@
 struct drm_memory_stats;
 struct drm_printer;
 struct drm_vsvm_op;
+struct vsvm_fence;
+struct vsvm_user;
 
 /**
  * DOC: Life times
@@ -29,16 +33,20 @@ struct drm_vsvm_op;
  * A struct vsvm_device lives as long as an open file or the bound device needs
  * it.  Its region and the memory behind it go when the device is unbound:
  * drm_dev_unplug() lets no new user in and waits for those inside
- * drm_dev_enter(), vsvm_vm_detach_all() ends the jobs of all VMs and undoes
- * their mappings, drm_pagemap_region_unplug() brings every page back to system
- * memory and every struct vsvm_bo to its release, and only then devres unmaps
- * the region and frees what is behind it.
+ * drm_dev_enter(), vsvm_vm_detach_all() ends the jobs of all VMs, waits for
+ * their workers and undoes their mappings, drm_pagemap_region_unplug() brings
+ * every page back to system memory and every struct vsvm_bo to its release, and
+ * only then devres unmaps the region and frees what is behind it.
  *
- * A struct vsvm_vm lives as long as its handle, or an ioctl that uses it.  Its
- * jobs do not keep it: they are ended when the handle goes.  It holds the
- * struct mm_struct but, beyond a page fault, not the memory of the process:
- * when that exits, the mappings go by mmu notifiers, and jobs end at their next
- * access.
+ * drm_dev_enter() is for short stays, in which nobody waits for a process:
+ * drm_dev_unplug() waits for those inside, whichever DRM device they are at.  A
+ * worker is outside.  Up to its end, vsvm_vm_detach_all() does not return.
+ *
+ * A struct vsvm_vm lives as long as its handle, an ioctl that uses it, or an
+ * unbind that ends its jobs.  These do not keep it: they are ended when the
+ * handle goes.  It holds the struct mm_struct but, beyond a page fault, not the
+ * memory of the process: when that exits, the mappings go by mmu notifiers, and
+ * jobs end at their next access.
  *
  * A struct vsvm_bo belongs to the pages in it, which belong to processes.  It
  * outlives the VM, the file and the process that made it, and points only to
@@ -50,20 +58,25 @@ struct drm_vsvm_op;
  *
  * From the outside in::
  *
- *   drm_dev_enter()
- *     vsvm_device.vms_lock
- *     vsvm_vm.svm_lock
- *       mm->mmap_lock                     (read)
- *         page locks                      (taken by DRM pagemap and by mm)
- *           vsvm_pool.lock
- *             memory reclaim
- *               mmu notifiers
- *                 drm_gpusvm.notifier_lock  (write; read when the GPU accesses)
- *                   vsvm_vm.garbage_lock, the page table
- *                 vsvm_snapshot.lock
+ *   vsvm_queue.close_lock
+ *   vsvm_device.vms_lock
+ *   vsvm_vm.svm_lock
+ *     mm->mmap_lock                     (read)
+ *       page locks                      (taken by DRM pagemap and by mm)
+ *         vsvm_pool.lock
+ *           memory reclaim
+ *             mmu notifiers
+ *               drm_gpusvm.notifier_lock  (write; read when the GPU accesses)
+ *                 vsvm_vm.garbage_lock, the page table
+ *               vsvm_snapshot.lock
  *
- * &vsvm_device.vms_lock comes before the SVM lock of its VMs, and is not taken by
- * their workers, for which its holder may wait.
+ * drm_dev_enter() comes after the mmap lock.  Nobody waits inside for that or for
+ * the SVM lock, which a page fault may have for as long as the process likes.
+ *
+ * &vsvm_queue.close_lock is held while waiting for the worker, so that this takes
+ * everything below it but &vsvm_device.vms_lock.  The latter is held for a list
+ * and for undoing mappings only, not while anybody's job ends: or else a job that
+ * does not would keep all users of the device from making and closing VMs.
  *
  * The SVM lock serializes what changes the set of ranges of a VM.  The GPU
  * accesses memory under the notifier lock alone, one page at a time: an mmu
@@ -83,10 +96,13 @@ struct drm_vsvm_op;
 #define VSVM_MAX_VRAM_MB	4096
 #define VSVM_MAX_VMS		64
 #define VSVM_MAX_TIMESLICE_MS	10000
+#define VSVM_MAX_ADVICE		1024
+#define VSVM_MAX_RANGES		4096
 #define VSVM_MAX_CHUNK		SZ_2M
 #define VSVM_MAX_OPS		1024
 #define VSVM_MAX_SYNCS		64
 #define VSVM_MAX_JOBS		256
+#define VSVM_MAX_QUEUED_OPS	65536
 
 /* How many jobs that failed a VM remembers.  Part of the uAPI. */
 #define VSVM_MAX_FAILURES	64
@@ -119,6 +135,7 @@ struct vsvm_pool {
  * struct vsvm_device - one virtual GPU
  * @drm: The DRM device.
  * @dpagemap: Its memory, for DRM pagemap.
+ * @region: The device pages of it.
  * @pool: Its memory, for itself.
  * @index: Index among all devices.
  * @vms_lock: Protects @vms.
@@ -130,6 +147,7 @@ struct vsvm_pool {
 struct vsvm_device {
 	struct drm_device drm;
 	struct drm_pagemap dpagemap;
+	struct drm_pagemap_region *region;
 	struct vsvm_pool pool;
 	unsigned int index;
 	/* Held while VMs come and go. */
@@ -142,16 +160,23 @@ struct vsvm_device {
 
 /**
  * struct vsvm_client - an open file, for those who may outlive it
- * @ref: One for the file, one for each struct vsvm_bo.
+ * @ref: One for the file, one for each struct vsvm_vm and struct vsvm_bo.
+ * @vram: Pages of device memory in its allocations.  Protected by the lock of
+ *        the device's pool.
  * @bos: Its allocations.  Protected by the lock of the device's pool.
  * @vms: The VMs by handle.  Has its own lock.  Empty after the file was closed.
+ * @queued_ops: Operations in jobs that have not ended.
+ * @evictions: How many of its allocations were evicted.
  * @gpu_faults: How many page faults its VMs had.
  * @jobs: How many jobs of its VMs have ended.
  */
 struct vsvm_client {
 	struct kref ref;
+	unsigned long vram;
 	struct list_head bos;
 	struct xarray vms;
+	atomic_t queued_ops;
+	atomic64_t evictions;
 	atomic64_t gpu_faults;
 	atomic64_t jobs;
 };
@@ -224,6 +249,7 @@ struct vsvm_failure {
  * @num_failures: How many failed, ever.  Protected by @lock.
  * @work: The worker: executes the jobs, and collects garbage.  Never runs twice
  *        at a time.
+ * @close_lock: Who ends the jobs when @work does not do it any more.
  * @buffer: A page, what registers are to a GPU.  Used by @work only.
  */
 struct vsvm_queue {
@@ -237,14 +263,17 @@ struct vsvm_queue {
 	struct vsvm_failure failures[VSVM_MAX_FAILURES];
 	u64 num_failures;
 	struct work_struct work;
+	/* Held while waiting for @work. */
+	struct mutex close_lock;
 	void *buffer;
 };
 
 /**
  * struct vsvm_vm - a device's view of a process's address space
- * @ref: One for the handle, one for each ioctl in progress.
+ * @ref: One for the handle, one for each ioctl in progress and the like.
  * @vdev: The device.
- * @client: The file it belongs to; not counted, the file outlives it.
+ * @client: The file it belongs to.  Counted.
+ * @user: Who made it, and has the workers that execute its jobs.  Counted.
  * @mm: The address space.  Its struct is held, its memory is not.
  * @context: Context of its fences, which is its name in traces and debugfs, too.
  * @pid: Who made it, for those who look.
@@ -254,10 +283,12 @@ struct vsvm_queue {
  * @svm_lock: The driver's lock of GPU SVM.
  * @gpusvm: The ranges of @mm that are mirrored.
  * @chunk_sizes: Sizes of ranges.  Constant.
- * @ranges: Each struct vsvm_range.  Protected by @svm_lock.
+ * @ranges: Each struct vsvm_range, the oldest first.  Protected by @svm_lock.
+ * @num_ranges: How many these are.  Protected by @svm_lock.
  * @garbage_lock: Protects @garbage.  Taken by mmu notifiers.
  * @garbage: Ranges that are to be removed.  Protected by @garbage_lock.
  * @leaves: The GPU page table.  Protected by the notifier lock, see vsvm_pt.c.
+ * @num_advice: How many entries @advice has.  Protected by @svm_lock.
  * @advice: What user space advised, by page.  Protected by @svm_lock.
  * @queue: The jobs.
  */
@@ -265,6 +296,7 @@ struct vsvm_vm {
 	struct kref ref;
 	struct vsvm_device *vdev;
 	struct vsvm_client *client;
+	struct vsvm_user *user;
 	struct mm_struct *mm;
 	u64 context;
 	pid_t pid;
@@ -275,10 +307,12 @@ struct vsvm_vm {
 	struct drm_gpusvm gpusvm;
 	unsigned long chunk_sizes[3];
 	struct list_head ranges;
+	unsigned int num_ranges;
 	/* Taken by mmu notifiers. */
 	spinlock_t garbage_lock;
 	struct list_head garbage;
 	struct xarray leaves;
+	unsigned int num_advice;
 	struct maple_tree advice;
 	struct vsvm_queue queue;
 };
@@ -340,15 +374,63 @@ struct vsvm_fault {
 };
 
 /**
+ * struct vsvm_progress - how far an operation was executed
+ * @done: Bytes of its vectors, or nodes of its list.
+ * @node: Address of the next node.
+ * @scalar: Word that was read at the start.
+ * @result: Intermediate result.
+ */
+struct vsvm_progress {
+	u64 done;
+	u64 node;
+	u64 scalar;
+	u64 result;
+};
+
+/**
  * struct vsvm_engine - what executes the operations of a job
  * @vm: The VM.
- * @buffer: A page for intermediate results.
+ * @buffer: A page for intermediate results of a step.
+ * @progress: State of the operation between two steps.
  * @address: After an error: the address it happened at, or zero.
  */
 struct vsvm_engine {
 	struct vsvm_vm *vm;
 	void *buffer;
+	struct vsvm_progress progress;
 	u64 address;
+};
+
+/**
+ * struct vsvm_job - operations to execute
+ * @link: In &vsvm_queue.jobs.  Protected by &vsvm_queue.lock.
+ * @vm: The VM.
+ * @fence: Signalled at the end.
+ * @status: Number of the job, and how it went, or which operation is next.
+ * @engine: State of the execution.
+ * @begun: Whether execution has begun.
+ * @ran: For how long it was executed.
+ * @ops: The operations.
+ * @num_ops: Their number, which counts in &vsvm_client.queued_ops.
+ * @waits: Fences to wait for.
+ * @num_waits: Their number.  Counted down by the worker.
+ * @callback: Brings the worker back; in use with the last fence if @waiting.
+ * @waiting: See there.  Used by the worker only.
+ */
+struct vsvm_job {
+	struct list_head link;
+	struct vsvm_vm *vm;
+	struct vsvm_fence *fence;
+	struct vsvm_failure status;
+	struct vsvm_engine engine;
+	bool begun;
+	ktime_t ran;
+	struct drm_vsvm_op *ops;
+	unsigned int num_ops;
+	struct dma_fence **waits;
+	unsigned int num_waits;
+	struct dma_fence_cb callback;
+	bool waiting;
 };
 
 static inline struct vsvm_device *to_vsvm(struct drm_device *drm)
@@ -373,6 +455,7 @@ static inline struct vsvm_range *to_vsvm_range(struct drm_gpusvm_range *range)
 }
 
 /* vsvm_advise.c */
+void vsvm_advice_fini(struct vsvm_vm *vm);
 void vsvm_advice_lookup(struct vsvm_vm *vm, unsigned long addr,
 			struct vsvm_advice *advice);
 int vsvm_advise_ioctl(struct drm_device *drm, void *data,
@@ -381,18 +464,15 @@ int vsvm_advise_ioctl(struct drm_device *drm, void *data,
 /* vsvm_drv.c */
 void *vsvm_owner(void);
 bool vsvm_peers_reachable(void);
-void vsvm_queue_work(struct work_struct *work);
 void vsvm_client_put(struct vsvm_client *client);
 
 /* vsvm_engine.c */
 int vsvm_engine_check(const struct drm_vsvm_op *op, u64 task_size);
-int vsvm_engine_run(struct vsvm_engine *engine, const struct drm_vsvm_op *op);
+int vsvm_engine_step(struct vsvm_engine *engine, const struct drm_vsvm_op *op);
 
 /* vsvm_exec.c */
-int vsvm_queue_init(struct vsvm_vm *vm);
-void vsvm_queue_close(struct vsvm_vm *vm, int err);
-void vsvm_queue_fini(struct vsvm_vm *vm);
-void vsvm_queue_print(struct vsvm_vm *vm, struct drm_printer *p);
+void vsvm_job_signal(struct vsvm_job *job);
+void vsvm_job_free(struct vsvm_job *job);
 int vsvm_exec_ioctl(struct drm_device *drm, void *data,
 		    struct drm_file *file);
 int vsvm_job_status_ioctl(struct drm_device *drm, void *data,
@@ -404,7 +484,7 @@ int vsvm_fault_handle(struct vsvm_fault *fault);
 /* vsvm_mem.c */
 int vsvm_mem_init(struct vsvm_device *vdev, u64 size);
 unsigned long vsvm_mem_chunk(struct vsvm_device *vdev);
-u64 vsvm_mem_used(struct vsvm_device *vdev);
+u64 vsvm_mem_used(struct vsvm_device *vdev, struct vsvm_client *client);
 int vsvm_mem_populate(struct vsvm_device *vdev, struct vsvm_populate *pop);
 bool vsvm_mem_is_peer(struct vsvm_device *vdev,
 		      const struct drm_pagemap_device_addr *device_addr);
@@ -430,6 +510,17 @@ void vsvm_pt_prune(struct vsvm_vm *vm, unsigned long start, unsigned long end);
 bool vsvm_pt_walk(struct vsvm_vm *vm, unsigned long addr, bool write,
 		  struct drm_pagemap_device_addr *device_addr);
 void vsvm_pt_fini(struct vsvm_vm *vm);
+
+/* vsvm_sched.c */
+struct vsvm_user *vsvm_user_get(void);
+void vsvm_user_put(struct vsvm_user *user);
+unsigned int vsvm_job_limit(void);
+void vsvm_queue_kick(struct vsvm_vm *vm);
+int vsvm_queue_init(struct vsvm_vm *vm);
+void vsvm_queue_cancel(struct vsvm_vm *vm, int err);
+void vsvm_queue_close(struct vsvm_vm *vm, int err);
+void vsvm_queue_fini(struct vsvm_vm *vm);
+void vsvm_queue_print(struct vsvm_vm *vm, struct drm_printer *p);
 
 /* vsvm_vm.c */
 struct vsvm_vm *vsvm_vm_get(struct drm_file *file, u32 id);

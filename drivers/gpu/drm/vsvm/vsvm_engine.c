@@ -17,7 +17,8 @@
 #include <linux/mm.h>
 #include <linux/nospec.h>
 #include <linux/overflow.h>
-#include <linux/sched.h>
+#include <linux/rcupdate.h>
+#include <linux/string.h>
 #include <linux/unaligned.h>
 
 #include <drm/drm_drv.h>
@@ -152,13 +153,18 @@ static int vsvm_access_page(struct vsvm_vm *vm, u64 addr, size_t size,
 		.write = access->write,
 	};
 	bool done = false;
-	int ret, idx;
+	int ret;
 
 	do {
 		ret = READ_ONCE(vm->queue.closed);
 		if (ret)
 			return ret;
-		if (!drm_dev_enter(&vm->vdev->drm, &idx))
+		/*
+		 * Not drm_dev_enter(): with a fault inside, drm_dev_unplug()
+		 * of any DRM device would wait for a file system.  This one
+		 * waits for its workers, see vsvm_vm_detach_all().
+		 */
+		if (drm_dev_is_unplugged(&vm->vdev->drm))
 			return -ENODEV;
 
 		/* Garbage may be mapped still. */
@@ -166,8 +172,7 @@ static int vsvm_access_page(struct vsvm_vm *vm, u64 addr, size_t size,
 		done = vsvm_access_try(vm, addr, size, access);
 		if (!done)
 			ret = vsvm_fault_handle(&fault);
-		drm_dev_exit(idx);
-		cond_resched();
+		cond_resched_tasks_rcu_qs();
 	} while (!done && !ret);
 	return ret;
 }
@@ -227,37 +232,58 @@ static int vsvm_engine_result(struct vsvm_engine *engine, u64 addr, u64 *result,
 }
 
 /*
- * Operations.
+ * Operations.  Each is executed in steps, of a page at most, between which the
+ * worker may turn to other VMs: what one step has to tell the next is in struct
+ * vsvm_progress.  Functions return 0 at the end of the operation, and
+ * VSVM_STEP_MORE if there is another step.
  */
+
+#define VSVM_STEP_MORE		1
+
+/* How much of a vector is in the next page. */
+static size_t vsvm_step_size(const struct vsvm_engine *engine,
+			     const struct drm_vsvm_op *op, u64 addr)
+{
+	u64 done = engine->progress.done;
+
+	return min_t(u64, op->size - done,
+		     PAGE_SIZE - offset_in_page(addr + done));
+}
+
+/* After @n bytes of a vector. */
+static int vsvm_step_done(struct vsvm_engine *engine,
+			  const struct drm_vsvm_op *op, size_t n)
+{
+	engine->progress.done += n;
+	return engine->progress.done < op->size ? VSVM_STEP_MORE : 0;
+}
 
 static int vsvm_op_fill(struct vsvm_engine *engine, const struct drm_vsvm_op *op)
 {
+	size_t n = vsvm_step_size(engine, op, op->dst);
 	struct vsvm_access access = {
 		.fn = vsvm_access_fill,
 		.write = true,
 		.value = op->value,
 	};
+	int ret;
 
-	return vsvm_engine_access(engine, op->dst, op->size, &access);
+	ret = vsvm_engine_access(engine, op->dst + engine->progress.done, n,
+				 &access);
+	return ret ? ret : vsvm_step_done(engine, op, n);
 }
 
 static int vsvm_op_copy(struct vsvm_engine *engine, const struct drm_vsvm_op *op)
 {
-	u64 done;
-	size_t n;
+	size_t n = vsvm_step_size(engine, op, op->dst);
+	u64 done = engine->progress.done;
 	int ret;
 
-	for (done = 0; done < op->size; done += n) {
-		n = min_t(u64, op->size - done,
-			  PAGE_SIZE - offset_in_page(op->dst + done));
-		ret = vsvm_engine_read(engine, op->src + done, engine->buffer, n);
-		if (!ret)
-			ret = vsvm_engine_write(engine, op->dst + done,
-						engine->buffer, n);
-		if (ret)
-			return ret;
-	}
-	return 0;
+	ret = vsvm_engine_read(engine, op->src + done, engine->buffer, n);
+	if (!ret)
+		ret = vsvm_engine_write(engine, op->dst + done, engine->buffer,
+					n);
+	return ret ? ret : vsvm_step_done(engine, op, n);
 }
 
 static int vsvm_op_atomic(struct vsvm_engine *engine,
@@ -281,15 +307,21 @@ static int vsvm_op_atomic(struct vsvm_engine *engine,
 static int vsvm_op_checksum(struct vsvm_engine *engine,
 			    const struct drm_vsvm_op *op)
 {
+	size_t n = vsvm_step_size(engine, op, op->src);
+	struct vsvm_progress *progress = &engine->progress;
 	struct vsvm_access access = {
 		.fn = vsvm_access_hash,
-		.result = VSVM_FNV_BASIS,
+		.result = progress->done ? progress->result : VSVM_FNV_BASIS,
 	};
 	int ret;
 
-	ret = vsvm_engine_access(engine, op->src, op->size, &access);
+	ret = vsvm_engine_access(engine, op->src + progress->done, n, &access);
 	if (ret)
 		return ret;
+
+	progress->result = access.result;
+	if (vsvm_step_done(engine, op, n))
+		return VSVM_STEP_MORE;
 	return vsvm_engine_result(engine, op->result, &access.result, VSVM_WORD);
 }
 
@@ -324,47 +356,54 @@ static int vsvm_op_walk_node(struct vsvm_engine *engine,
 
 static int vsvm_op_walk(struct vsvm_engine *engine, const struct drm_vsvm_op *op)
 {
-	u64 result[2] = {};	/* number of nodes, sum of words */
-	u64 node = op->src, old;
+	struct vsvm_progress *progress = &engine->progress;
+	u64 result[2];	/* number of nodes, sum of words */
+	u64 old;
 	int ret;
 
-	while (node && result[0] < op->count) {
-		ret = vsvm_op_walk_node(engine, op, node, &node, &old);
+	if (!progress->done)
+		progress->node = op->src;
+
+	if (progress->node && progress->done < op->count) {
+		ret = vsvm_op_walk_node(engine, op, progress->node,
+					&progress->node, &old);
 		if (ret)
 			return ret;
-		result[0]++;
-		result[1] += old;
+		progress->done++;
+		progress->result += old;
+		return VSVM_STEP_MORE;
 	}
+
+	result[0] = progress->done;
+	result[1] = progress->result;
 	return vsvm_engine_result(engine, op->result, result, sizeof(result));
 }
 
 static int vsvm_op_muladd(struct vsvm_engine *engine,
 			  const struct drm_vsvm_op *op)
 {
+	size_t n = vsvm_step_size(engine, op, op->dst);
+	struct vsvm_progress *progress = &engine->progress;
 	struct vsvm_access access = {
 		.fn = vsvm_access_muladd,
 		.write = true,
+		.buffer = engine->buffer,
 	};
-	u64 done;
-	size_t n;
+	u64 done = progress->done;
 	int ret;
 
-	ret = vsvm_engine_read(engine, op->scalar, &access.value, VSVM_WORD);
-	if (ret)
-		return ret;
-
-	for (done = 0; done < op->size; done += n) {
-		n = min_t(u64, op->size - done,
-			  PAGE_SIZE - offset_in_page(op->dst + done));
-		ret = vsvm_engine_read(engine, op->src + done, engine->buffer, n);
-		if (ret)
-			return ret;
-		access.buffer = engine->buffer;
-		ret = vsvm_engine_access(engine, op->dst + done, n, &access);
+	if (!done) {
+		ret = vsvm_engine_read(engine, op->scalar, &progress->scalar,
+				       VSVM_WORD);
 		if (ret)
 			return ret;
 	}
-	return 0;
+
+	access.value = progress->scalar;
+	ret = vsvm_engine_read(engine, op->src + done, engine->buffer, n);
+	if (!ret)
+		ret = vsvm_engine_access(engine, op->dst + done, n, &access);
+	return ret ? ret : vsvm_step_done(engine, op, n);
 }
 
 /* The fields that an operation has. */
@@ -380,13 +419,13 @@ static int vsvm_op_muladd(struct vsvm_engine *engine,
 
 /**
  * struct vsvm_op_desc - an operation
- * @run: Executes it.
+ * @step: Executes a step of it.
  * @has: The fields it has.
  * @align: What addresses and sizes are multiples of.
  * @result: Size of the result in bytes.
  */
 struct vsvm_op_desc {
-	int (*run)(struct vsvm_engine *engine, const struct drm_vsvm_op *op);
+	int (*step)(struct vsvm_engine *engine, const struct drm_vsvm_op *op);
 	unsigned int has;
 	unsigned int align;
 	unsigned int result;
@@ -394,44 +433,44 @@ struct vsvm_op_desc {
 
 static const struct vsvm_op_desc vsvm_ops[] = {
 	[DRM_VSVM_OP_FILL] = {
-		.run = vsvm_op_fill,
+		.step = vsvm_op_fill,
 		.has = VSVM_HAS_DST | VSVM_HAS_SIZE | VSVM_HAS_VALUE,
 		.align = VSVM_WORD,
 	},
 	[DRM_VSVM_OP_COPY] = {
-		.run = vsvm_op_copy,
+		.step = vsvm_op_copy,
 		.has = VSVM_HAS_DST | VSVM_HAS_SRC | VSVM_HAS_SIZE,
 		.align = 1,
 	},
 	[DRM_VSVM_OP_ADD] = {
-		.run = vsvm_op_atomic,
+		.step = vsvm_op_atomic,
 		.has = VSVM_HAS_DST | VSVM_HAS_VALUE | VSVM_HAS_RESULT,
 		.align = VSVM_WORD,
 		.result = VSVM_WORD,
 	},
 	[DRM_VSVM_OP_CAS] = {
-		.run = vsvm_op_atomic,
+		.step = vsvm_op_atomic,
 		.has = VSVM_HAS_DST | VSVM_HAS_VALUE | VSVM_HAS_COMPARE |
 		       VSVM_HAS_RESULT,
 		.align = VSVM_WORD,
 		.result = VSVM_WORD,
 	},
 	[DRM_VSVM_OP_CHECKSUM] = {
-		.run = vsvm_op_checksum,
+		.step = vsvm_op_checksum,
 		.has = VSVM_HAS_SRC | VSVM_HAS_SIZE | VSVM_HAS_RESULT |
 		       VSVM_NEEDS_RESULT,
 		.align = VSVM_WORD,
 		.result = VSVM_WORD,
 	},
 	[DRM_VSVM_OP_WALK] = {
-		.run = vsvm_op_walk,
+		.step = vsvm_op_walk,
 		.has = VSVM_HAS_SRC | VSVM_HAS_COUNT | VSVM_HAS_VALUE |
 		       VSVM_HAS_RESULT,
 		.align = VSVM_WORD,
 		.result = 2 * VSVM_WORD,
 	},
 	[DRM_VSVM_OP_MULADD] = {
-		.run = vsvm_op_muladd,
+		.step = vsvm_op_muladd,
 		.has = VSVM_HAS_DST | VSVM_HAS_SRC | VSVM_HAS_SCALAR |
 		       VSVM_HAS_SIZE,
 		.align = VSVM_WORD,
@@ -510,16 +549,22 @@ int vsvm_engine_check(const struct drm_vsvm_op *op, u64 task_size)
 }
 
 /**
- * vsvm_engine_run() - Execute an operation
+ * vsvm_engine_step() - Execute a step of an operation
  * @engine: The engine.
  * @op: The operation, which vsvm_engine_check() accepted.
  *
  * Context: Worker of the VM.  Sleeps.
- * Return: 0 or what vsvm_fault_handle() returns; &vsvm_engine.address says where.
+ * Return: 0 at the end of the operation, 1 if there is more to do, or what
+ * vsvm_fault_handle() returns; &vsvm_engine.address says where.
  */
-int vsvm_engine_run(struct vsvm_engine *engine, const struct drm_vsvm_op *op)
+int vsvm_engine_step(struct vsvm_engine *engine, const struct drm_vsvm_op *op)
 {
+	int ret;
+
 	engine->address = 0;
-	return vsvm_ops[array_index_nospec(op->op, ARRAY_SIZE(vsvm_ops))]
-		.run(engine, op);
+	ret = vsvm_ops[array_index_nospec(op->op, ARRAY_SIZE(vsvm_ops))]
+		.step(engine, op);
+	if (!ret)
+		memset(&engine->progress, 0, sizeof(engine->progress));
+	return ret;
 }

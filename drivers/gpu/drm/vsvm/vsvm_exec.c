@@ -1,13 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Jobs: lists of operations that a VM executes in order, with fences.
- *
- * A VM has one worker, for one job after the other.  It does not sleep for the
- * fences that a job waits for, since that could use up all workers there are:
- * it goes away, and the fence's callback brings it back.
- *
- * When a VM or its device goes, its queue is closed: the worker notices between
- * two pages, and ends all jobs.  Whoever closes waits for that.
+ * Jobs: lists of operations that a VM executes in order, with fences.  What
+ * happens to a job once it is queued is in vsvm_sched.c.
  */
 
 #include <linux/dma-fence.h>
@@ -17,12 +11,10 @@
 #include <linux/slab.h>
 #include <linux/uaccess.h>
 
-#include <drm/drm_print.h>
 #include <drm/drm_syncobj.h>
 #include <uapi/drm/vsvm_drm.h>
 
 #include "vsvm_drv.h"
-#include "vsvm_trace.h"
 
 /**
  * struct vsvm_fence - what is signalled when a job ends
@@ -34,32 +26,6 @@ struct vsvm_fence {
 	struct dma_fence base;
 	/* What dma_fence wants. */
 	spinlock_t lock;
-};
-
-/**
- * struct vsvm_job - operations to execute
- * @link: In &vsvm_queue.jobs.  Protected by &vsvm_queue.lock.
- * @vm: The VM.
- * @fence: Signalled at the end.
- * @status: Number of the job, and how it went.
- * @ops: The operations.
- * @num_ops: Their number.
- * @waits: Fences to wait for.
- * @num_waits: Their number.  Counted down by the worker.
- * @callback: Brings the worker back; in use with the last fence if @waiting.
- * @waiting: See there.  Used by the worker only.
- */
-struct vsvm_job {
-	struct list_head link;
-	struct vsvm_vm *vm;
-	struct vsvm_fence *fence;
-	struct vsvm_failure status;
-	struct drm_vsvm_op *ops;
-	unsigned int num_ops;
-	struct dma_fence **waits;
-	unsigned int num_waits;
-	struct dma_fence_cb callback;
-	bool waiting;
 };
 
 /**
@@ -117,189 +83,32 @@ static const struct dma_fence_ops vsvm_fence_ops = {
 	.release = vsvm_fence_release,
 };
 
-/*
- * Execution.
+/**
+ * vsvm_job_signal() - Tell whoever waits that a job has ended
+ * @job: The job.
  */
-
-static void vsvm_job_free(struct vsvm_job *job)
+void vsvm_job_signal(struct vsvm_job *job)
 {
-	while (job->num_waits)
-		dma_fence_put(job->waits[--job->num_waits]);
-	kvfree(job->waits);
-	kvfree(job->ops);
-	kfree(job);
-}
-
-static void vsvm_job_callback(struct dma_fence *fence, struct dma_fence_cb *cb)
-{
-	struct vsvm_job *job = container_of(cb, struct vsvm_job, callback);
-
-	vsvm_queue_work(&job->vm->queue.work);
-}
-
-/* Let go of the fences that are signalled, or of all if the queue is closed. */
-static bool vsvm_job_ready(struct vsvm_job *job)
-{
-	struct dma_fence *fence;
-
-	while (job->num_waits) {
-		fence = job->waits[job->num_waits - 1];
-		if (!job->waiting)
-			job->waiting = !dma_fence_add_callback(fence,
-							       &job->callback,
-							       vsvm_job_callback);
-		if (!dma_fence_is_signaled(fence) &&
-		    !READ_ONCE(job->vm->queue.closed))
-			return false;
-
-		/* When this returns, the callback has run or never will. */
-		if (job->waiting)
-			dma_fence_remove_callback(fence, &job->callback);
-		job->waiting = false;
-		dma_fence_put(fence);
-		job->num_waits--;
-	}
-	return true;
-}
-
-static void vsvm_job_run(struct vsvm_job *job)
-{
-	struct vsvm_engine engine = {
-		.vm = job->vm,
-		.buffer = job->vm->queue.buffer,
-	};
-	struct vsvm_failure *status = &job->status;
-
-	trace_vsvm_job_begin(job->vm, status->job, job->num_ops);
-	status->error = READ_ONCE(job->vm->queue.closed);
-
-	while (!status->error && status->op < job->num_ops) {
-		status->error = vsvm_engine_run(&engine, &job->ops[status->op]);
-		if (!status->error)
-			status->op++;
-	}
-	if (status->error != -ENODEV && status->error != -ECANCELED)
-		status->address = engine.address;
-}
-
-/* The status can be read before the fence tells that it is there. */
-static void vsvm_job_end(struct vsvm_job *job)
-{
-	struct vsvm_vm *vm = job->vm;
-	struct vsvm_queue *queue = &vm->queue;
 	struct dma_fence *fence = &job->fence->base;
-
-	trace_vsvm_job_end(vm, &job->status);
-	atomic64_inc(&vm->vdev->jobs);
-	atomic64_inc(&vm->client->jobs);
-
-	spin_lock_irq(&queue->lock);
-	list_del(&job->link);
-	queue->num_jobs--;
-	queue->ended = job->status.job;
-	if (job->status.error)
-		queue->failures[queue->num_failures++ % VSVM_MAX_FAILURES] =
-			job->status;
-	spin_unlock_irq(&queue->lock);
 
 	if (job->status.error)
 		dma_fence_set_error(fence, job->status.error);
 	dma_fence_signal(fence);
 	dma_fence_put(fence);
-	vsvm_job_free(job);
-}
-
-static void vsvm_queue_worker(struct work_struct *work)
-{
-	struct vsvm_queue *queue = container_of(work, struct vsvm_queue, work);
-	struct vsvm_job *job;
-
-	vsvm_vm_collect(container_of(queue, struct vsvm_vm, queue));
-	for (;;) {
-		spin_lock_irq(&queue->lock);
-		job = list_first_entry_or_null(&queue->jobs, struct vsvm_job,
-					       link);
-		spin_unlock_irq(&queue->lock);
-		if (!job || !vsvm_job_ready(job))
-			break;
-
-		vsvm_job_run(job);
-		vsvm_job_end(job);
-	}
 }
 
 /**
- * vsvm_queue_init() - Set up the jobs of a VM
- * @vm: The VM.
- *
- * Return: 0 or -ENOMEM.
+ * vsvm_job_free() - Free a job
+ * @job: The job, whose fence is somebody else's.
  */
-int vsvm_queue_init(struct vsvm_vm *vm)
+void vsvm_job_free(struct vsvm_job *job)
 {
-	struct vsvm_queue *queue = &vm->queue;
-
-	queue->buffer = kmalloc(PAGE_SIZE, GFP_KERNEL_ACCOUNT);
-	if (!queue->buffer)
-		return -ENOMEM;
-
-	spin_lock_init(&queue->lock);
-	INIT_LIST_HEAD(&queue->jobs);
-	INIT_WORK(&queue->work, vsvm_queue_worker);
-	return 0;
-}
-
-/**
- * vsvm_queue_close() - End all jobs of a VM for good
- * @vm: The VM.
- * @err: What the jobs end with, a negative errno.  The first one counts.
- *
- * On return no job is left, and none can be queued.
- *
- * Context: Process context, with no lock held that a page fault of the GPU takes.
- */
-void vsvm_queue_close(struct vsvm_vm *vm, int err)
-{
-	struct vsvm_queue *queue = &vm->queue;
-
-	spin_lock_irq(&queue->lock);
-	if (!queue->closed)
-		WRITE_ONCE(queue->closed, err);
-	spin_unlock_irq(&queue->lock);
-
-	vsvm_queue_work(&queue->work);
-	flush_work(&queue->work);
-}
-
-/**
- * vsvm_queue_fini() - Undo vsvm_queue_init()
- * @vm: The VM, whose queue was closed or never used.
- */
-void vsvm_queue_fini(struct vsvm_vm *vm)
-{
-	/* A fence or mmu notifier may have called just before its end. */
-	cancel_work_sync(&vm->queue.work);
-	kfree(vm->queue.buffer);
-}
-
-/**
- * vsvm_queue_print() - Print how many jobs there are
- * @vm: The VM.
- * @p: Where to.
- */
-void vsvm_queue_print(struct vsvm_vm *vm, struct drm_printer *p)
-{
-	struct vsvm_queue *queue = &vm->queue;
-	u64 ended, failures;
-	unsigned int queued;
-
-	spin_lock_irq(&queue->lock);
-	ended = queue->ended;
-	failures = queue->num_failures;
-	queued = queue->num_jobs;
-	spin_unlock_irq(&queue->lock);
-
-	drm_printf(p, "  jobs: %llu, of which failed: %llu, queued: %u\n", ended,
-		   failures, queued);
+	while (job->num_waits)
+		dma_fence_put(job->waits[--job->num_waits]);
+	kvfree(job->waits);
+	kvfree(job->ops);
+	atomic_sub(job->num_ops, &job->vm->client->queued_ops);
+	kfree(job);
 }
 
 /*
@@ -379,10 +188,15 @@ static int vsvm_submit_ops(struct vsvm_submit *submit)
 	unsigned int i;
 	int ret;
 
+	/* Given back by vsvm_job_free(). */
+	job->num_ops = args->num_ops;
+	if (atomic_add_return(job->num_ops, &job->vm->client->queued_ops) >
+	    VSVM_MAX_QUEUED_OPS)
+		return -EBUSY;
+
 	job->ops = kvmalloc(size, GFP_KERNEL_ACCOUNT);
 	if (!job->ops)
 		return -ENOMEM;
-	job->num_ops = args->num_ops;
 	if (copy_from_user(job->ops, u64_to_user_ptr(args->ops), size))
 		return -EFAULT;
 
@@ -479,6 +293,8 @@ static int vsvm_submit_init(struct vsvm_submit *submit, struct vsvm_vm *vm)
 
 	submit->job = job;
 	job->vm = vm;
+	job->engine.vm = vm;
+	job->engine.buffer = vm->queue.buffer;
 	job->fence = kzalloc(sizeof(*job->fence), GFP_KERNEL_ACCOUNT);
 	if (!job->fence)
 		return -ENOMEM;
@@ -507,7 +323,7 @@ static int vsvm_vm_exec(struct vsvm_vm *vm, struct drm_file *file,
 
 	vsvm_submit_attach(&submit, fence);
 	dma_fence_put(fence);
-	vsvm_queue_work(&vm->queue.work);
+	vsvm_queue_kick(vm);
 
 out_fini:
 	vsvm_submit_fini(&submit);

@@ -56,6 +56,12 @@ static bool vsvm_fault_wants_device(const struct vsvm_fault *fault)
 	       fault->tries < VSVM_FAULT_TRIES;
 }
 
+/* A shadow stack is written by calls only. */
+static bool vsvm_fault_can_write(const struct vm_area_struct *vma)
+{
+	return vma->vm_flags & VM_WRITE && !(vma->vm_flags & VM_SHADOW_STACK);
+}
+
 /* Whether the process itself could do what the GPU wants to. */
 static int vsvm_fault_check(const struct vsvm_fault *fault)
 {
@@ -68,7 +74,7 @@ static int vsvm_fault_check(const struct vsvm_fault *fault)
 	if (!vma || vma->vm_flags & (VM_IO | VM_PFNMAP))
 		ret = -EFAULT;
 	else if (!(vma->vm_flags & VM_READ) ||
-		 (fault->write && !(vma->vm_flags & VM_WRITE)))
+		 (fault->write && !vsvm_fault_can_write(vma)))
 		ret = -EACCES;
 	mmap_read_unlock(mm);
 	return ret;
@@ -97,11 +103,11 @@ static int vsvm_fault_narrow(struct vsvm_fault *fault,
 		return -EAGAIN;
 
 	/* It was on the device, but the process took it back too soon. */
-	if (vsvm_fault_needs_device(fault) && fault->on_device)
+	if (err != -ENOMEM && vsvm_fault_needs_device(fault) && fault->on_device)
 		return -EAGAIN;
 	if (++fault->failures < VSVM_FAULT_FAILURES)
 		return -EAGAIN;
-	return vsvm_fault_needs_device(fault) ? -EACCES : err;
+	return err != -ENOMEM && vsvm_fault_needs_device(fault) ? -EACCES : err;
 }
 
 static struct drm_gpusvm_range *vsvm_fault_range(struct vsvm_fault *fault,
@@ -204,6 +210,9 @@ static int vsvm_fault_get_pages(struct vsvm_fault *fault,
 		return vsvm_fault_narrow(fault, range, -EACCES);
 	case -ENOMEM:
 		return vsvm_fault_narrow(fault, range, ret);
+	case -EIO:
+		/* Secret memory, or a special page: none for a device. */
+		return vsvm_fault_narrow(fault, range, -EFAULT);
 	default:
 		if (ctx->devmem_only && vsvm_fault_again(fault, 0))
 			return -EAGAIN;
@@ -270,6 +279,7 @@ static int vsvm_fault_try(struct vsvm_fault *fault)
 		.read_only = !fault->write,
 		.devmem_possible = true,
 		.devmem_only = vsvm_fault_needs_device(fault),
+		.allow_mixed = true,
 	};
 	struct drm_gpusvm_range_flags flags;
 	struct drm_gpusvm_range *range;
@@ -317,7 +327,9 @@ static int vsvm_fault_try(struct vsvm_fault *fault)
  * After success the access is to be tried again; it may still fault, since the
  * process's memory can change at any time.
  *
- * Context: Worker of the VM, inside drm_dev_enter().  Sleeps.
+ * Context: Worker of the VM, which vsvm_vm_detach_all() waits for: the device's
+ * memory stays, also after drm_dev_unplug().  Outside drm_dev_enter(), since the
+ * process's file systems decide how long it takes.  Sleeps.
  *
  * Return: 0, or
  *

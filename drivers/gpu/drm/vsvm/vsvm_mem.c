@@ -68,7 +68,7 @@ static struct vsvm_bo *to_vsvm_bo(struct drm_pagemap_devmem *devmem)
 
 static unsigned long vsvm_first_pfn(const struct vsvm_device *vdev)
 {
-	return vdev->dpagemap.region->start_pfn;
+	return vdev->region->start_pfn;
 }
 
 /* Whether a device accessed @bo since this was asked last. */
@@ -119,6 +119,8 @@ static void vsvm_bo_free_blocks(struct vsvm_device *vdev, struct vsvm_bo *bo)
 		kfree(block);
 	}
 	list_del_init(&bo->lru_link);
+	if (!list_empty(&bo->client_link))
+		bo->client->vram -= bo->npages;
 	list_del_init(&bo->client_link);
 }
 
@@ -139,7 +141,7 @@ static int vsvm_bo_alloc_blocks(struct vsvm_device *vdev, struct vsvm_bo *bo)
 		return -ENOSPC;
 
 	while (left) {
-		block = kzalloc(sizeof(*block), GFP_KERNEL);
+		block = kzalloc(sizeof(*block), GFP_KERNEL_ACCOUNT);
 		if (!block) {
 			ret = -ENOMEM;
 			goto err_free;
@@ -159,8 +161,10 @@ static int vsvm_bo_alloc_blocks(struct vsvm_device *vdev, struct vsvm_bo *bo)
 		left -= run;
 	}
 
-	if (bo->client)
+	if (bo->client) {
 		list_add_tail(&bo->client_link, &bo->client->bos);
+		bo->client->vram += bo->npages;
+	}
 	return 0;
 
 err_free:
@@ -193,7 +197,7 @@ static struct vsvm_bo *vsvm_bo_create(struct vsvm_device *vdev,
 {
 	struct vsvm_bo *bo;
 
-	bo = kzalloc(sizeof(*bo), GFP_KERNEL);
+	bo = kzalloc(sizeof(*bo), GFP_KERNEL_ACCOUNT);
 	if (!bo)
 		return NULL;
 
@@ -362,8 +366,11 @@ static int vsvm_evict_oldest(struct vsvm_device *vdev)
 
 	ret = drm_pagemap_evict_to_ram(&bo->devmem);
 
-	if (!ret)
+	if (!ret) {
 		atomic64_inc(&vdev->evictions);
+		if (bo->client)
+			atomic64_inc(&bo->client->evictions);
+	}
 
 	mutex_lock(&pool->lock);
 	if (!ret)
@@ -486,7 +493,7 @@ static int vsvm_populate_once(struct vsvm_populate *pop)
 
 /**
  * vsvm_mem_populate() - Migrate a range to the device
- * @vdev: The device, inside drm_dev_enter().
+ * @vdev: The device, inside drm_dev_enter() or in a worker of a VM.
  * @pop: What to migrate: mm, range, timeslice and flags of the migration, the
  *       client and the fault window.  The rest is zero.
  *
@@ -656,17 +663,16 @@ unsigned long vsvm_mem_chunk(struct vsvm_device *vdev)
 }
 
 /**
- * vsvm_mem_used() - How much memory is allocated
+ * vsvm_mem_used() - How much memory a client made the device allocate
  * @vdev: The device.
+ * @client: The client.
  *
  * Return: The size in bytes.
  */
-u64 vsvm_mem_used(struct vsvm_device *vdev)
+u64 vsvm_mem_used(struct vsvm_device *vdev, struct vsvm_client *client)
 {
-	struct vsvm_pool *pool = &vdev->pool;
-
-	guard(mutex)(&pool->lock);
-	return (u64)(pool->size - pool->free) << PAGE_SHIFT;
+	guard(mutex)(&vdev->pool.lock);
+	return (u64)client->vram << PAGE_SHIFT;
 }
 
 /**
@@ -708,6 +714,10 @@ void vsvm_mem_print(struct vsvm_device *vdev, struct drm_printer *p)
 	guard(mutex)(&pool->lock);
 	drm_printf(p, "pages: %lu, free: %lu, evictable allocations: %zu\n",
 		   pool->size, pool->free, list_count_nodes(&pool->lru));
+	drm_printf(p, "evictions: %lld, page faults: %lld, jobs: %lld\n",
+		   atomic64_read(&vdev->evictions),
+		   atomic64_read(&vdev->gpu_faults),
+		   atomic64_read(&vdev->jobs));
 	drm_mm_print(&pool->mm, p);
 }
 
@@ -736,7 +746,6 @@ int vsvm_mem_init(struct vsvm_device *vdev, u64 size)
 {
 	struct device *dev = vdev->drm.dev;
 	struct vsvm_pool *pool = &vdev->pool;
-	struct drm_pagemap_region *region;
 	int ret;
 
 	ret = drmm_mutex_init(&vdev->drm, &pool->lock);
@@ -766,7 +775,7 @@ int vsvm_mem_init(struct vsvm_device *vdev, u64 size)
 
 	vdev->dpagemap.ops = &vsvm_dpagemap_ops;
 	vdev->dpagemap.dev = dev;
-	region = devm_drm_pagemap_region_add(&vdev->drm, &vdev->dpagemap, "vram",
-					     size, vsvm_owner());
-	return PTR_ERR_OR_ZERO(region);
+	vdev->region = devm_drm_pagemap_region_add(&vdev->drm, &vdev->dpagemap,
+						   "vram", size, vsvm_owner());
+	return PTR_ERR_OR_ZERO(vdev->region);
 }

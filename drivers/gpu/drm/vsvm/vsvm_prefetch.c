@@ -259,15 +259,17 @@ static int vsvm_prefetch_to_device_locked(struct vsvm_prefetch *pf,
 {
 	int ret, idx;
 
-	if (!drm_dev_enter(&pf->vm->vdev->drm, &idx))
-		return -ENODEV;
-
+	/* First, since the process decides how long that takes. */
 	ret = mmap_read_lock_killable(pf->vm->mm);
-	if (!ret) {
+	if (ret)
+		return ret;
+
+	ret = -ENODEV;
+	if (drm_dev_enter(&pf->vm->vdev->drm, &idx)) {
 		ret = vsvm_prefetch_to_device(pf, start, chunk_end, next);
-		mmap_read_unlock(pf->vm->mm);
+		drm_dev_exit(idx);
 	}
-	drm_dev_exit(idx);
+	mmap_read_unlock(pf->vm->mm);
 	return ret;
 }
 

@@ -47,7 +47,7 @@ void vsvm_vm_add_garbage(struct vsvm_vm *vm, struct vsvm_range *range)
 		list_add_tail(&range->garbage_link, &vm->garbage);
 	spin_unlock(&vm->garbage_lock);
 
-	vsvm_queue_work(&vm->queue.work);
+	vsvm_queue_kick(vm);
 }
 
 static struct vsvm_range *vsvm_vm_pop_garbage(struct vsvm_vm *vm)
@@ -92,6 +92,8 @@ void vsvm_vm_remove_range(struct vsvm_vm *vm, struct vsvm_range *range)
  * vsvm_vm_collect_locked() - Remove the ranges that are to be removed
  * @vm: The VM.
  *
+ * These include the oldest, if there would be too many with one more.
+ *
  * Context: Worker of the VM, the SVM lock is held.
  */
 void vsvm_vm_collect_locked(struct vsvm_vm *vm)
@@ -102,6 +104,11 @@ void vsvm_vm_collect_locked(struct vsvm_vm *vm)
 
 	while ((range = vsvm_vm_pop_garbage(vm)))
 		vsvm_vm_remove_range(vm, range);
+
+	while (vm->num_ranges >= VSVM_MAX_RANGES)
+		vsvm_vm_remove_range(vm, list_first_entry(&vm->ranges,
+							  struct vsvm_range,
+							  link));
 }
 
 /**
@@ -137,6 +144,7 @@ static struct drm_gpusvm_range *vsvm_range_alloc(struct drm_gpusvm *gpusvm)
 
 	INIT_LIST_HEAD(&range->garbage_link);
 	list_add_tail(&range->link, &vm->ranges);
+	vm->num_ranges++;
 	return &range->base;
 }
 
@@ -153,6 +161,7 @@ static void vsvm_range_free(struct drm_gpusvm_range *base)
 	spin_unlock(&vm->garbage_lock);
 
 	list_del(&range->link);
+	vm->num_ranges--;
 	kfree(range);
 }
 
@@ -242,22 +251,29 @@ static struct vsvm_vm *vsvm_vm_create(struct vsvm_device *vdev,
 	spin_lock_init(&vm->garbage_lock);
 	INIT_LIST_HEAD(&vm->ranges);
 	INIT_LIST_HEAD(&vm->garbage);
-	xa_init(&vm->leaves);
-	mt_init(&vm->advice);
+	/* Or else nodes are paid for by nobody, whatever the store asks for. */
+	xa_init_flags(&vm->leaves, XA_FLAGS_ACCOUNT);
+	mt_init_flags(&vm->advice, MT_FLAGS_LOCK_EXTERN);
+	mt_set_external_lock(&vm->advice, &vm->svm_lock);
 	vm->vdev = vdev;
 	vm->client = client;
 	vm->mm = current->mm;
 	vm->context = dma_fence_context_alloc(1);
 	vm->pid = task_tgid_nr(current);
 
+	ret = -ENOMEM;
+	vm->user = vsvm_user_get();
+	if (!vm->user)
+		goto err_free;
 	ret = vsvm_queue_init(vm);
 	if (ret)
-		goto err_free;
+		goto err_user;
 	ret = vsvm_vm_init_gpusvm(vm);
 	if (ret)
 		goto err_queue;
 
 	mmgrab(vm->mm);
+	kref_get(&client->ref);
 	mutex_lock(&vdev->vms_lock);
 	list_add_tail(&vm->link, &vdev->vms);
 	mutex_unlock(&vdev->vms_lock);
@@ -265,6 +281,8 @@ static struct vsvm_vm *vsvm_vm_create(struct vsvm_device *vdev,
 
 err_queue:
 	vsvm_queue_fini(vm);
+err_user:
+	vsvm_user_put(vm->user);
 err_free:
 	mutex_destroy(&vm->svm_lock);
 	kfree(vm);
@@ -298,9 +316,11 @@ static void vsvm_vm_release(struct kref *ref)
 	mutex_unlock(&vdev->vms_lock);
 
 	vsvm_queue_fini(vm);
-	mtree_destroy(&vm->advice);
+	vsvm_advice_fini(vm);
 	mutex_destroy(&vm->svm_lock);
 	mmdrop(vm->mm);
+	vsvm_user_put(vm->user);
+	vsvm_client_put(vm->client);
 	kfree(vm);
 }
 
@@ -315,21 +335,52 @@ void vsvm_vm_put(struct vsvm_vm *vm)
 	kref_put(&vm->ref, vsvm_vm_release);
 }
 
+/*
+ * Find the VM after @vm, or the first, to work with it without the lock: with a
+ * reference, in exchange for that to @vm.
+ */
+static struct vsvm_vm *vsvm_vm_next(struct vsvm_device *vdev,
+				    struct vsvm_vm *vm)
+{
+	struct vsvm_vm *next;
+
+	mutex_lock(&vdev->vms_lock);
+	next = list_prepare_entry(vm, &vdev->vms, link);
+	list_for_each_entry_continue(next, &vdev->vms, link)
+		if (kref_get_unless_zero(&next->ref))
+			break;
+	if (list_entry_is_head(next, &vdev->vms, link))
+		next = NULL;
+	mutex_unlock(&vdev->vms_lock);
+
+	if (vm)
+		vsvm_vm_put(vm);
+	return next;
+}
+
 /**
  * vsvm_vm_detach_all() - Have all VMs let go of a device
  * @vdev: The device, after drm_dev_unplug().
  *
- * Ends their jobs and undoes their mappings.
+ * Ends their jobs, waits for their workers and undoes their mappings.
  */
 void vsvm_vm_detach_all(struct vsvm_device *vdev)
 {
 	struct vsvm_vm *vm;
 
-	guard(mutex)(&vdev->vms_lock);
-	list_for_each_entry(vm, &vdev->vms, link) {
+	/* All at once, lest there be a wait for each, one after the other. */
+	mutex_lock(&vdev->vms_lock);
+	list_for_each_entry(vm, &vdev->vms, link)
+		vsvm_queue_cancel(vm, -ENODEV);
+	mutex_unlock(&vdev->vms_lock);
+
+	for (vm = vsvm_vm_next(vdev, NULL); vm; vm = vsvm_vm_next(vdev, vm))
 		vsvm_queue_close(vm, -ENODEV);
+
+	/* Also those that are about to be released, whose jobs have ended. */
+	guard(mutex)(&vdev->vms_lock);
+	list_for_each_entry(vm, &vdev->vms, link)
 		vsvm_vm_detach(vm);
-	}
 }
 
 /**
@@ -340,6 +391,10 @@ void vsvm_vm_destroy_all(struct vsvm_client *client)
 {
 	struct vsvm_vm *vm;
 	unsigned long id;
+
+	/* As vsvm_vm_detach_all() does. */
+	xa_for_each(&client->vms, id, vm)
+		vsvm_queue_cancel(vm, -ECANCELED);
 
 	xa_for_each(&client->vms, id, vm) {
 		xa_erase(&client->vms, id);
@@ -416,7 +471,8 @@ static void vsvm_vm_print(struct vsvm_vm *vm, struct drm_printer *p)
 	drm_printf(p, "vm %llu: pid: %d\n", vm->context, vm->pid);
 	vsvm_queue_print(vm, p);
 
-	guard(mutex)(&vm->svm_lock);
+	if (mutex_lock_killable(&vm->svm_lock))
+		return;
 	list_for_each_entry(range, &vm->ranges, link) {
 		flags.__flags = READ_ONCE(range->base.flags.__flags);
 		drm_printf(p, "  %#lx-%#lx%s%s%s\n",
@@ -426,6 +482,7 @@ static void vsvm_vm_print(struct vsvm_vm *vm, struct drm_printer *p)
 			   flags.has_devmem_pages ? " device" : "",
 			   flags.unmapped ? " unmapped" : "");
 	}
+	mutex_unlock(&vm->svm_lock);
 }
 
 /**
@@ -437,8 +494,7 @@ void vsvm_vm_print_all(struct vsvm_device *vdev, struct drm_printer *p)
 {
 	struct vsvm_vm *vm;
 
-	guard(mutex)(&vdev->vms_lock);
-	list_for_each_entry(vm, &vdev->vms, link)
+	for (vm = vsvm_vm_next(vdev, NULL); vm; vm = vsvm_vm_next(vdev, vm))
 		vsvm_vm_print(vm, p);
 }
 

@@ -1,11 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * Tests of jobs: what each operation does, to the word; how jobs fail; fences
- * in and out; order; limits.
+ * in and out; order; jobs without an end; limits.
  */
 
+#include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -847,6 +852,566 @@ TEST_F(exec, free_then_write_in_place)
 	ASSERT_EQ(0, vsvm_gpu_fill(&self->gpu, self->mem, self->size, 8));
 	ASSERT_EQ(0, madvise(self->mem, self->size, MADV_PAGEOUT));
 	EXPECT_EQ(-1, vsvm_verify_value(self->mem, self->size, 8));
+}
+
+/*
+ * Jobs that do not end by themselves: a list that is a circle.
+ */
+
+#define ENDLESS		270	/* more than a workqueue executes at a time */
+#define ENDLESS_FILES	8
+#define PATIENCE_MS	60000	/* on an emulated machine that is busy */
+#define JOB_MS		"/sys/module/vsvm/parameters/job_ms"
+
+FIXTURE(endless)
+{
+	struct vsvm_gpu gpu;
+	char *mem;
+	size_t size;
+	/* Files with endless jobs. */
+	int files[ENDLESS_FILES];
+	int num_files;
+};
+
+FIXTURE_SETUP(endless)
+{
+	uint64_t *node;
+
+	ASSERT_EQ(0, vsvm_gpu_open(&self->gpu, 0));
+	self->size = 1024 * 1024;
+	self->mem = vsvm_alloc(self->size, self->size);
+	ASSERT_NE(NULL, self->mem);
+	vsvm_fill(self->mem, self->size, 1);
+	node = (uint64_t *)self->mem;
+	node[0] = (uintptr_t)node;
+	node[1] = 5;
+}
+
+FIXTURE_TEARDOWN(endless)
+{
+	while (self->num_files)
+		close(self->files[--self->num_files]);
+	munmap(self->mem, self->size);
+	vsvm_gpu_close(&self->gpu);
+}
+
+static struct drm_vsvm_op endless_op(struct _test_data_endless *self)
+{
+	return vsvm_op_walk(self->mem, UINT64_MAX, 8, 0, NULL);
+}
+
+/* Endless jobs in so many VMs. */
+static int exec_endless(struct _test_data_endless *self, int num)
+{
+	struct drm_vsvm_op op = endless_op(self);
+	struct vsvm_gpu gpu = self->gpu;
+	int i, ret;
+
+	for (i = 0; i < num; i++) {
+		if (i % self->gpu.query.max_vms == 0) {
+			gpu.fd = vsvm_open(0);
+			if (gpu.fd < 0)
+				return gpu.fd;
+			self->files[self->num_files++] = gpu.fd;
+		}
+		ret = vsvm_vm_create(gpu.fd, &gpu.vm);
+		if (!ret)
+			ret = vsvm_exec(&gpu, &op, 1, NULL, 0, NULL);
+		if (ret)
+			return ret;
+	}
+	return 0;
+}
+
+/* The life of another process: open, have a job executed, close. */
+static int short_life(unsigned int device, uid_t uid)
+{
+	struct vsvm_gpu gpu;
+	uint64_t *mem;
+
+	mem = vsvm_alloc(getpagesize(), getpagesize());
+	if (!mem || setresuid(uid, -1, -1))
+		return 1;
+	if (vsvm_gpu_open(&gpu, device))
+		return 2;
+	if (vsvm_gpu_fill(&gpu, mem, 8, 7) || *mem != 7)
+		return 3;
+	vsvm_gpu_close(&gpu);
+	return 0;
+}
+
+/* 0 if it ends well, and in time; it must not be waited for otherwise. */
+static int try_short_life(unsigned int device, uid_t uid)
+{
+	double began = vsvm_now_ms();
+	int status;
+	pid_t pid;
+
+	pid = fork();
+	if (!pid)
+		_exit(short_life(device, uid));
+	while (waitpid(pid, &status, WNOHANG) == 0) {
+		if (vsvm_now_ms() > began + PATIENCE_MS)
+			return -ETIME;
+		usleep(10000);
+	}
+	return status;
+}
+
+static bool have_second_device(void)
+{
+	int fd = vsvm_open(1);
+
+	close(fd);
+	return fd >= 0;
+}
+
+/* As many as they like: nobody else has to wait for them, on no device. */
+TEST_F_TIMEOUT(endless, others_live, 2 * TIMEOUT)
+{
+	double began;
+
+	ASSERT_EQ(0, exec_endless(self, ENDLESS));
+	EXPECT_EQ(0, try_short_life(0, 1000));
+	EXPECT_EQ(0, try_short_life(0, getuid()));
+	if (have_second_device()) {
+		EXPECT_EQ(0, try_short_life(1, 1000));
+		EXPECT_EQ(0, try_short_life(1, getuid()));
+	}
+
+	began = vsvm_now_ms();
+	while (self->num_files)
+		close(self->files[--self->num_files]);
+	EXPECT_GT(PATIENCE_MS, vsvm_now_ms() - began);
+}
+
+/* Whether a worker of that user executes something now. */
+static bool worker_is_busy(uid_t uid)
+{
+	char name[64], path[300], line[64];
+	struct dirent *entry;
+	bool busy = false;
+	ssize_t n;
+	DIR *dir;
+	int fd;
+
+	snprintf(name, sizeof(name), "+vsvm-%u\n", uid);
+	dir = opendir("/proc");
+	while (dir && !busy && (entry = readdir(dir))) {
+		snprintf(path, sizeof(path), "/proc/%s/comm", entry->d_name);
+		fd = open(path, O_RDONLY);
+		if (fd < 0)
+			continue;
+		n = read(fd, line, sizeof(line) - 1);
+		close(fd);
+		line[n < 0 ? 0 : n] = 0;
+		busy = strstr(line, name);
+	}
+	if (dir)
+		closedir(dir);
+	return busy;
+}
+
+/* Who has a file from somebody else has workers of their own all the same. */
+static int use_inherited_file(struct _test_data_endless *self, uid_t uid)
+{
+	struct drm_vsvm_op op = endless_op(self);
+	struct vsvm_gpu gpu = self->gpu;
+
+	if (setresuid(uid, uid, uid) || vsvm_vm_create(gpu.fd, &gpu.vm) ||
+	    vsvm_exec(&gpu, &op, 1, NULL, 0, NULL))
+		return 1;
+	pause();
+	return 2;
+}
+
+TEST_F_TIMEOUT(endless, inherited_file, TIMEOUT)
+{
+	double end = vsvm_now_ms() + PATIENCE_MS;
+	bool busy = false;
+	int status;
+	pid_t pid;
+
+	if (getuid())
+		SKIP(return, "needs the right to become others");
+	EXPECT_FALSE(worker_is_busy(1000));
+	pid = fork();
+	if (!pid)
+		_exit(use_inherited_file(self, 1000));
+	while (!busy && vsvm_now_ms() < end) {
+		usleep(1000);
+		busy = worker_is_busy(1000);
+	}
+	EXPECT_TRUE(busy);
+	EXPECT_FALSE(worker_is_busy(0));
+	EXPECT_EQ(0, kill(pid, SIGKILL));
+	EXPECT_EQ(pid, waitpid(pid, &status, 0));
+	EXPECT_TRUE(WIFSIGNALED(status));
+}
+
+/* The jobs of one user take turns; none has to end for another to begin. */
+TEST_F_TIMEOUT(endless, take_turns, TIMEOUT)
+{
+	uint64_t *word = (uint64_t *)(self->mem + self->size / 2);
+	int i;
+
+	ASSERT_EQ(0, exec_endless(self, self->gpu.query.max_vms));
+	for (i = 1; i < 4; i++) {
+		ASSERT_EQ(0, vsvm_gpu_fill(&self->gpu, word, 8, i));
+		EXPECT_EQ((uint64_t)i, *word);
+	}
+}
+
+/* Operations that are interrupted again and again have the same results. */
+TEST_F_TIMEOUT(endless, operations_resume, TIMEOUT)
+{
+	size_t size = 8 * 1024 * 1024, i, n = size / sizeof(uint64_t);
+	uint64_t *src, *dst, scalar = 3, sum, nodes, bad = 0;
+
+	src = vsvm_alloc(size, size);
+	dst = vsvm_alloc(size, size);
+	ASSERT_NE(NULL, src);
+	ASSERT_NE(NULL, dst);
+	vsvm_fill(src, size, 2);
+	/* Slow, and nobody's business: the memory stays where it is. */
+	ASSERT_EQ(0, vsvm_advise(&self->gpu, src, size, DRM_VSVM_PLACE_SYSTEM));
+	ASSERT_EQ(0, vsvm_advise(&self->gpu, dst, size, DRM_VSVM_PLACE_SYSTEM));
+	ASSERT_EQ(0, exec_endless(self, 8));
+
+	ASSERT_EQ(0, vsvm_gpu_checksum(&self->gpu, src, size, &sum));
+	EXPECT_EQ(vsvm_checksum(src, size), sum);
+	ASSERT_EQ(0, vsvm_gpu_fill(&self->gpu, dst, size, 9));
+	EXPECT_EQ(-1, vsvm_verify_value(dst, size, 9));
+	ASSERT_EQ(0, vsvm_gpu_muladd(&self->gpu, dst, src, &scalar, size));
+	for (i = 0; i < n; i++)
+		bad += dst[i] != 9 + 3 * src[i];
+	EXPECT_EQ(0, bad);
+	ASSERT_EQ(0, vsvm_gpu_copy(&self->gpu, dst, src, size));
+	EXPECT_EQ(-1, vsvm_verify(dst, size, 2));
+
+	dst[0] = (uintptr_t)dst;
+	dst[1] = 0;
+	ASSERT_EQ(0, vsvm_gpu_walk(&self->gpu, dst, 100000, 8, 1, &nodes, &sum));
+	EXPECT_EQ(100000ULL, nodes);
+	EXPECT_EQ(100000ULL, dst[1]);
+	EXPECT_EQ(99999ULL * 100000 / 2, sum);
+	munmap(src, size);
+	munmap(dst, size);
+}
+
+static int set_job_ms(unsigned int ms)
+{
+	char text[16];
+
+	snprintf(text, sizeof(text), "%u", ms);
+	return vsvm_write_file(JOB_MS, text);
+}
+
+/* The fence of a job is signalled in finite time, whatever it executes. */
+TEST_F_TIMEOUT(endless, has_an_end, TIMEOUT)
+{
+	struct drm_vsvm_sync sync = { .flags = DRM_VSVM_SYNC_SIGNAL };
+	struct drm_vsvm_job_status status;
+	struct drm_vsvm_query query;
+	struct drm_vsvm_op ops[3];
+	uint64_t *mark = (uint64_t *)(self->mem + self->size) - 2, job;
+	double began;
+
+	if (set_job_ms(1000))
+		SKIP(return, "needs the right to change the time limit");
+	ops[0] = vsvm_op_fill(mark, 8, 1);
+	ops[1] = endless_op(self);
+	ops[2] = vsvm_op_fill(mark + 1, 8, 2);
+	mark[1] = 3;
+	EXPECT_EQ(0, vsvm_query(self->gpu.fd, &query));
+	EXPECT_EQ(1000, query.max_job_ms);
+
+	EXPECT_EQ(0, vsvm_syncobj_create(self->gpu.fd, &sync.handle));
+	began = vsvm_now_ms();
+	EXPECT_EQ(0, vsvm_exec(&self->gpu, ops, 3, &sync, 1, &job));
+	EXPECT_EQ(0, vsvm_syncobj_wait(self->gpu.fd, sync.handle, 0,
+				       PATIENCE_MS));
+	EXPECT_LE(999, vsvm_now_ms() - began);
+	EXPECT_EQ(-ETIME, vsvm_syncobj_status(self->gpu.fd, sync.handle, 0));
+	EXPECT_EQ(0, vsvm_job_status(&self->gpu, job, &status));
+	EXPECT_EQ(ETIME, status.error);
+	EXPECT_EQ(1, status.op);
+	EXPECT_EQ(0, status.address);
+
+	/* What was done is done, what was not is not, and the VM goes on. */
+	EXPECT_EQ(1ULL, mark[0]);
+	EXPECT_EQ(3ULL, mark[1]);
+	EXPECT_EQ(0, vsvm_gpu_fill(&self->gpu, mark + 1, 8, 4));
+	EXPECT_EQ(4ULL, mark[1]);
+	EXPECT_EQ(0, set_job_ms(self->gpu.query.max_job_ms));
+}
+
+/* What a job waits for is not its fault. */
+TEST_F_TIMEOUT(endless, waiting_is_free, TIMEOUT)
+{
+	struct drm_vsvm_op op = vsvm_op_fill(self->mem, 8, 1);
+	struct drm_vsvm_sync sync = {};
+	struct drm_vsvm_job_status status;
+	int timeline = vsvm_sw_sync_open();
+	uint64_t job;
+
+	if (timeline < 0 || set_job_ms(200))
+		SKIP(return, "needs sw_sync, and the right to change the limit");
+	EXPECT_EQ(0, vsvm_syncobj_create(self->gpu.fd, &sync.handle));
+	EXPECT_EQ(0, vsvm_sw_sync_import(timeline, 1, self->gpu.fd,
+					 sync.handle));
+	EXPECT_EQ(0, vsvm_exec(&self->gpu, &op, 1, &sync, 1, &job));
+	usleep(600 * 1000);
+	EXPECT_EQ(-EBUSY, vsvm_job_status(&self->gpu, job, &status));
+	EXPECT_EQ(0, vsvm_sw_sync_signal(timeline, 1));
+	EXPECT_EQ(0, vsvm_gpu_fill(&self->gpu, self->mem + 8, 8, 2));
+	EXPECT_EQ(0, vsvm_job_status(&self->gpu, job, &status));
+	EXPECT_EQ(0, status.error);
+	EXPECT_EQ(0, set_job_ms(self->gpu.query.max_job_ms));
+}
+
+TEST_F_TIMEOUT(endless, unbind_ends_them, 2 * TIMEOUT)
+{
+	struct drm_vsvm_sync sync = { .flags = DRM_VSVM_SYNC_SIGNAL };
+	struct drm_vsvm_op op = endless_op(self);
+	double began;
+	int file;
+
+	ASSERT_EQ(0, vsvm_syncobj_create(self->gpu.fd, &sync.handle));
+	ASSERT_EQ(0, vsvm_exec(&self->gpu, &op, 1, &sync, 1, NULL));
+	file = vsvm_syncobj_export(self->gpu.fd, sync.handle, 0);
+	ASSERT_LE(0, file);
+	ASSERT_EQ(0, exec_endless(self, ENDLESS));
+
+	began = vsvm_now_ms();
+	ASSERT_EQ(0, vsvm_bind(0, false));
+	EXPECT_GT(PATIENCE_MS, vsvm_now_ms() - began);
+	EXPECT_EQ(-ENODEV, vsvm_sync_file_wait(file, 1000));
+	EXPECT_EQ(-1, vsvm_verify_value(self->mem + 8, 8, 5));
+	ASSERT_EQ(0, vsvm_bind(0, true));
+	EXPECT_EQ(0, try_short_life(0, getuid()));
+	close(file);
+}
+
+/* Closing, destroying and unbinding at the same time, while jobs are executed. */
+static void *close_files(void *arg)
+{
+	struct _test_data_endless *self = arg;
+
+	while (self->num_files)
+		close(self->files[--self->num_files]);
+	return NULL;
+}
+
+TEST_F_TIMEOUT(endless, unbind_while_closing, 2 * TIMEOUT)
+{
+	pthread_t thread;
+	int i;
+
+	for (i = 0; i < 5; i++) {
+		ASSERT_EQ(0, exec_endless(self, 2 * self->gpu.query.max_vms));
+		ASSERT_EQ(0, pthread_create(&thread, NULL, close_files, self));
+		usleep(i * 1000);
+		EXPECT_EQ(0, vsvm_bind(0, false));
+		ASSERT_EQ(0, pthread_join(thread, NULL));
+		ASSERT_EQ(0, vsvm_bind(0, true));
+	}
+	EXPECT_EQ(0, try_short_life(0, getuid()));
+}
+
+/* One of two that destroy a VM does it, and both return when its job has ended. */
+static void *destroy_vm(void *arg)
+{
+	struct vsvm_gpu *gpu = arg;
+
+	return (void *)(long)vsvm_vm_destroy(gpu->fd, gpu->vm);
+}
+
+TEST_F_TIMEOUT(endless, destroyed_twice, TIMEOUT)
+{
+	struct drm_vsvm_sync sync = { .flags = DRM_VSVM_SYNC_SIGNAL };
+	struct drm_vsvm_op op = endless_op(self);
+	struct vsvm_gpu gpu = self->gpu;
+	pthread_t thread;
+	void *result;
+	int i, ret;
+
+	ASSERT_EQ(0, vsvm_syncobj_create(gpu.fd, &sync.handle));
+	for (i = 0; i < 50; i++) {
+		ASSERT_EQ(0, vsvm_vm_create(gpu.fd, &gpu.vm));
+		ASSERT_EQ(0, vsvm_exec(&gpu, &op, 1, &sync, 1, NULL));
+		ASSERT_EQ(0, pthread_create(&thread, NULL, destroy_vm, &gpu));
+		/* Into a VM that is going, or gone. */
+		do {
+			ret = vsvm_exec(&gpu, &op, 1, NULL, 0, NULL);
+		} while (!ret || ret == -EBUSY);
+		EXPECT_EQ(-ENOENT, ret);
+		EXPECT_EQ(-ENOENT, vsvm_vm_destroy(gpu.fd, gpu.vm));
+		ASSERT_EQ(0, pthread_join(thread, &result));
+		EXPECT_EQ(NULL, result);
+		EXPECT_EQ(0, vsvm_syncobj_wait(gpu.fd, sync.handle, 0,
+					       PATIENCE_MS));
+		EXPECT_EQ(-ECANCELED,
+			  vsvm_syncobj_status(gpu.fd, sync.handle, 0));
+	}
+}
+
+/*
+ * Limits of what a file can make the kernel allocate.
+ */
+
+/* Jobs of @n operations each, behind an endless one, until there is an error. */
+static int exec_until_error(struct vsvm_gpu *gpu, struct drm_vsvm_op *ops,
+			    uint32_t n, uint32_t *queued)
+{
+	int ret;
+
+	do {
+		ret = vsvm_exec(gpu, ops, n, NULL, 0, NULL);
+		if (!ret)
+			*queued += n;
+	} while (!ret);
+	return ret;
+}
+
+TEST_F_TIMEOUT(endless, max_queued_ops, TIMEOUT)
+{
+	uint32_t i, n = self->gpu.query.max_ops, queued = 0;
+	struct vsvm_gpu second = self->gpu, other = self->gpu;
+	struct drm_vsvm_op *ops;
+
+	ops = calloc(n, sizeof(*ops));
+	ASSERT_NE(NULL, ops);
+	for (i = 0; i < n; i++)
+		ops[i] = endless_op(self);
+
+	/* A limit of the file, not of the VM. */
+	EXPECT_EQ(-EBUSY, exec_until_error(&self->gpu, ops, n, &queued));
+	EXPECT_EQ(self->gpu.query.max_queued_ops / n * n, queued);
+	ASSERT_EQ(0, vsvm_vm_create(second.fd, &second.vm));
+	EXPECT_EQ(-EBUSY, exec_until_error(&second, ops, n, &queued));
+	EXPECT_EQ(self->gpu.query.max_queued_ops / n * n, queued);
+
+	/* Not one of others. */
+	other.fd = vsvm_open(0);
+	ASSERT_LE(0, other.fd);
+	ASSERT_EQ(0, vsvm_vm_create(other.fd, &other.vm));
+	EXPECT_EQ(0, vsvm_exec(&other, ops, n, NULL, 0, NULL));
+	close(other.fd);
+
+	/* What has ended does not count. */
+	ASSERT_EQ(0, vsvm_vm_destroy(self->gpu.fd, self->gpu.vm));
+	EXPECT_EQ(0, vsvm_exec(&second, ops, n, NULL, 0, NULL));
+	free(ops);
+}
+
+static long meminfo_kib(const char *name)
+{
+	FILE *file = fopen("/proc/meminfo", "r");
+	size_t len = strlen(name);
+	char line[128];
+	long value = -1;
+
+	if (!file)
+		return -1;
+	while (fgets(line, sizeof(line), file))
+		if (!strncmp(line, name, len) && line[len] == ':')
+			value = atol(line + len + 1);
+	fclose(file);
+	return value;
+}
+
+/* As much of everything as a file can have, then close it. */
+static int use_up_file(struct _test_data_endless *self)
+{
+	struct drm_vsvm_op ops[50];
+	struct vsvm_gpu gpu = self->gpu;
+	uint32_t i, queued = 0;
+	int ret = 0;
+
+	for (i = 0; i < 50; i++)
+		ops[i] = endless_op(self);
+	gpu.fd = vsvm_open(0);
+	if (gpu.fd < 0)
+		return gpu.fd;
+	for (i = 0; i < self->gpu.query.max_vms && !ret; i++) {
+		ret = vsvm_vm_create(gpu.fd, &gpu.vm);
+		if (!ret && exec_until_error(&gpu, ops, 50, &queued) != -EBUSY)
+			ret = -EPROTO;
+	}
+	for (i = 0; i < self->gpu.query.max_advice && !ret; i++)
+		ret = vsvm_advise(&gpu, self->mem + 2 * i * getpagesize(),
+				  getpagesize(), DRM_VSVM_PLACE_SYSTEM);
+	close(gpu.fd);
+	return ret;
+}
+
+#define ROUNDS		20
+#define SLACK_KIB	3072	/* less than what a file can use */
+
+TEST_F_TIMEOUT(endless, memory_is_flat, 2 * TIMEOUT)
+{
+	long before, after;
+	int i;
+
+	for (i = 0; i < 5; i++)
+		ASSERT_EQ(0, use_up_file(self));
+	before = meminfo_kib("Slab");
+	for (i = 0; i < ROUNDS; i++)
+		ASSERT_EQ(0, use_up_file(self));
+	/* Some is freed a little later. */
+	for (i = 0; i < 100; i++) {
+		after = meminfo_kib("Slab");
+		if (after < before + SLACK_KIB)
+			break;
+		usleep(100 * 1000);
+	}
+	EXPECT_GT(before + SLACK_KIB, after);
+}
+
+/* How many ranges debugfs tells that this process has on a device, or -1. */
+static int count_ranges(void)
+{
+	FILE *file = fopen("/sys/kernel/debug/dri/vsvm.0/vsvm-vms", "r");
+	bool mine = false;
+	unsigned long start, end;
+	int pid, n = 0;
+	char line[128];
+
+	if (!file)
+		return -1;
+	while (fgets(line, sizeof(line), file)) {
+		if (sscanf(line, "vm %*u: pid: %d", &pid) == 1)
+			mine = pid == getpid();
+		else if (mine && sscanf(line, " %lx-%lx", &start, &end) == 2)
+			n++;
+	}
+	fclose(file);
+	return n;
+}
+
+/* Each page a mapping of its own: the device maps no more than it may. */
+TEST_F_TIMEOUT(endless, max_ranges, 2 * TIMEOUT)
+{
+	uint32_t i, n = self->gpu.query.max_ranges + 100;
+	size_t page = getpagesize(), size = n * page;
+	uint64_t sum;
+	char *mem;
+
+	if (count_ranges() < 0)
+		SKIP(return, "needs debugfs, and the right to read it");
+	mem = vsvm_alloc(size, page);
+	ASSERT_NE(NULL, mem);
+	vsvm_fill(mem, size, 3);
+	for (i = 0; i < n; i += 2)
+		ASSERT_EQ(0, mprotect(mem + i * page, page, PROT_READ));
+	ASSERT_EQ(0, vsvm_advise(&self->gpu, mem, size, DRM_VSVM_PLACE_SYSTEM));
+	for (i = 0; i < 2; i++) {
+		ASSERT_EQ(0, vsvm_gpu_checksum(&self->gpu, mem, size, &sum));
+		EXPECT_EQ(vsvm_checksum(mem, size), sum);
+		EXPECT_EQ((int)self->gpu.query.max_ranges, count_ranges());
+	}
+	munmap(mem, size);
 }
 
 /*

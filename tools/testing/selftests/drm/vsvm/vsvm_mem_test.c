@@ -1798,6 +1798,52 @@ TEST_F_TIMEOUT(gpu, memcg_pays_for_tables, TIMEOUT)
 	EXPECT_EQ(0, rmdir(CGROUP));
 }
 
+/*
+ * A job that needs more than there is.  Each page is a mapping of its own, which
+ * the device has read, so that next to nothing but the pages is left to allocate.
+ * Returns its error, or -1.
+ */
+static int job_beyond_limit(struct vsvm_gpu *gpu)
+{
+	size_t page = getpagesize(), i, n = gpu->query.max_ops;
+	struct drm_vsvm_op *ops = calloc(n, sizeof(*ops));
+	char *mem = vsvm_alloc(2 * n * page, page);
+
+	if (!ops || !mem ||
+	    vsvm_advise(gpu, mem, 2 * n * page, DRM_VSVM_PLACE_SYSTEM))
+		return -1;
+	for (i = 0; i < n; i++) {
+		if (mprotect(mem + (2 * i + 1) * page, page, PROT_READ))
+			return -1;
+		ops[i] = vsvm_op_checksum(mem + 2 * i * page, 8, gpu->result);
+	}
+	if (vsvm_run(gpu, ops, n, NULL))
+		return -1;
+	for (i = 0; i < n; i++)
+		ops[i] = vsvm_op_fill(mem + 2 * i * page, 8, 1);
+	return vsvm_run(gpu, ops, n, NULL);
+}
+
+static int work_without_memory(struct vsvm_gpu *gpu)
+{
+	/* Nobody to kill, and nothing to swap. */
+	if (vsvm_write_file("/proc/self/oom_score_adj", "-1000") ||
+	    vsvm_write_file(CGROUP "/memory.swap.max", "0"))
+		return 3;
+	return job_beyond_limit(gpu) == ENOMEM ? 0 : 4;
+}
+
+/* It is not the address that is bad. */
+TEST_F_TIMEOUT(gpu, memcg_without_memory, TIMEOUT)
+{
+	/* The kernel's report of what nobody can be killed for is as wanted. */
+	ASSERT_EQ(0, vsvm_write_file("/proc/sys/kernel/printk", "1"));
+	EXPECT_EQ(0, run_in_cgroup("4M", work_without_memory));
+	EXPECT_EQ(0, vsvm_write_file("/proc/sys/kernel/printk", "7"));
+	EXPECT_LT(0, cgroup_figure(CGROUP "/memory.events", "oom "));
+	EXPECT_EQ(0, rmdir(CGROUP));
+}
+
 /* A working set of more than the device has, over and over. */
 TEST_F_TIMEOUT(gpu, thrash, TIMEOUT)
 {
@@ -1828,6 +1874,50 @@ TEST_F_TIMEOUT(gpu, thrash, TIMEOUT)
 		bad += vsvm_verify_value(mem + i / 8, piece, 4 * (i + 1)) != -1;
 	EXPECT_EQ(0, bad);
 	munmap(mem, size);
+}
+
+/* GPU SVM keeps an address of 16 bytes for each page of a range. */
+#define RANGES		16
+#define RANGE_SIZE	(TABLE_SIZE + TABLE_ENTRIES * 16L)
+
+/*
+ * Full ranges: next to the table, each has an array of addresses, and here none
+ * of its entries goes for two pages, since all are the zero page.
+ */
+static int work_in_full_ranges(struct vsvm_gpu *gpu)
+{
+	size_t size = TABLE_ENTRIES * getpagesize(), i;
+	uint64_t sum;
+	char *mem;
+	long slab;
+
+	mem = vsvm_alloc(RANGES * size, size);
+	if (!mem || madvise(mem, RANGES * size, MADV_NOHUGEPAGE) ||
+	    vsvm_advise(gpu, mem, RANGES * size, DRM_VSVM_PLACE_SYSTEM))
+		return 3;
+	/* There has to be something, for a range to be of that size. */
+	for (i = 0; i < RANGES * size; i += getpagesize())
+		vsvm_touch(mem + i);
+	usleep(3000 * 1000);
+	slab = cgroup_figure(CGROUP "/memory.stat", "slab ");
+	if (slab < 0)
+		return 4;
+	for (i = 0; i < RANGES; i++)
+		if (vsvm_gpu_checksum(gpu, mem + i * size, 8, &sum))
+			return 5;
+	for (i = 0; i < 100; i++) {
+		if (cgroup_figure(CGROUP "/memory.stat", "slab ") - slab >=
+		    RANGES * RANGE_SIZE)
+			return 0;
+		usleep(100 * 1000);
+	}
+	return 6;
+}
+
+TEST_F_TIMEOUT(gpu, memcg_pays_for_full_ranges, TIMEOUT)
+{
+	EXPECT_EQ(0, run_in_cgroup("max", work_in_full_ranges));
+	EXPECT_EQ(0, rmdir(CGROUP));
 }
 
 TEST_HARNESS_MAIN

@@ -842,6 +842,8 @@ static const struct {
 	{ MADV_HUGEPAGE, "hugepage" },
 	{ MADV_NOHUGEPAGE, "nohugepage" },
 	{ MADV_COLLAPSE, "collapse" },
+	{ MADV_MERGEABLE, "mergeable" },
+	{ MADV_UNMERGEABLE, "unmergeable" },
 	{ MADV_POPULATE_READ, "populate" },
 	{ MADV_POPULATE_WRITE, "populate for writing" },
 };
@@ -1327,9 +1329,6 @@ int main(int argc, char **argv)
 	ret = setup();
 	if (ret)
 		ksft_exit_fail_msg("cannot start: %s\n", strerror(-ret));
-	/* What others left behind would go in between. */
-	vsvm_write_file("/proc/sys/vm/compact_memory", "1");
-	usleep(100 * 1000);
 	if (vsvm_query(threads[0].gpu[0].fd, &before))
 		ksft_exit_fail_msg("no query\n");
 

@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <pthread.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -98,12 +99,87 @@ TEST_F(svm, query)
 	EXPECT_NE(0, q->max_ops);
 	EXPECT_NE(0, q->max_syncs);
 	EXPECT_NE(0, q->max_jobs);
+	EXPECT_NE(0, q->max_queued_ops);
+	EXPECT_NE(0, q->max_job_ms);
+	EXPECT_NE(0, q->max_advice);
+	EXPECT_NE(0, q->max_ranges);
 	EXPECT_EQ(0, q->pad);
 
 	q->flags = 1;
 	EXPECT_EQ(-EINVAL, vsvm_ioctl(self->gpu.fd, DRM_IOCTL_VSVM_QUERY, q));
 	EXPECT_EQ(-EFAULT, vsvm_ioctl(self->gpu.fd, DRM_IOCTL_VSVM_QUERY,
 				      (void *)self->page_size));
+}
+
+static int raw_query(int fd, struct drm_vsvm_query *query)
+{
+	memset(query, 0, sizeof(*query));
+	return vsvm_ioctl(fd, DRM_IOCTL_VSVM_QUERY, query);
+}
+
+/* Use the device with a file of its own, and go. */
+static int use_device(void)
+{
+	size_t size = 16 * getpagesize();
+	struct vsvm_gpu gpu;
+	char *mem;
+
+	if (vsvm_gpu_open(&gpu, 0))
+		return 1;
+	mem = vsvm_alloc(size, size);
+	if (!mem || vsvm_gpu_fill(&gpu, mem, size, 1))
+		return 2;
+	return vsvm_prefetch(&gpu, mem, size, DRM_VSVM_PLACE_DEVICE) ? 3 : 0;
+}
+
+/* Nobody learns from it what others do. */
+TEST_F(svm, query_is_private)
+{
+	struct drm_vsvm_query before, meanwhile, after;
+	int status, ready[2], done[2];
+	char byte = 0;
+	pid_t pid;
+
+	ASSERT_EQ(0, raw_query(self->gpu.fd, &before));
+	EXPECT_EQ(0, before.vram_used);
+	ASSERT_EQ(0, pipe(ready));
+	ASSERT_EQ(0, pipe(done));
+	pid = fork();
+	ASSERT_LE(0, pid);
+	if (!pid) {
+		status = use_device();
+		if (write(ready[1], &byte, 1) != 1 || read(done[0], &byte, 1) != 1)
+			_exit(4);
+		_exit(status);
+	}
+	ASSERT_EQ(1, read(ready[0], &byte, 1));
+	EXPECT_EQ(0, raw_query(self->gpu.fd, &meanwhile));
+	EXPECT_EQ(0, memcmp(&before, &meanwhile, sizeof(before)));
+	ASSERT_EQ(1, write(done[1], &byte, 1));
+	ASSERT_EQ(pid, waitpid(pid, &status, 0));
+	EXPECT_EQ(0, status);
+
+	/* What the file itself does is told. */
+	ASSERT_EQ(0, vsvm_gpu_fill(&self->gpu, self->mem, self->size, 1));
+	ASSERT_EQ(0, raw_query(self->gpu.fd, &after));
+	EXPECT_EQ(self->size, after.vram_used);
+	EXPECT_EQ(before.jobs + 1, after.jobs);
+	EXPECT_LT(before.gpu_faults, after.gpu_faults);
+}
+
+/* An ioctl that cannot return anything never will. */
+TEST_F(svm, all_ioctls_can_return)
+{
+	static const unsigned long requests[] = {
+		DRM_IOCTL_VSVM_QUERY, DRM_IOCTL_VSVM_VM_CREATE,
+		DRM_IOCTL_VSVM_VM_DESTROY, DRM_IOCTL_VSVM_PREFETCH,
+		DRM_IOCTL_VSVM_RESIDENCY, DRM_IOCTL_VSVM_ADVISE,
+		DRM_IOCTL_VSVM_EXEC, DRM_IOCTL_VSVM_JOB_STATUS,
+	};
+	size_t i;
+
+	for (i = 0; i < sizeof(requests) / sizeof(*requests); i++)
+		EXPECT_EQ(_IOC_READ | _IOC_WRITE, _IOC_DIR(requests[i]));
 }
 
 TEST_F(svm, unknown_ioctl)
@@ -273,6 +349,43 @@ TEST_F(svm, advise_invalid)
 	EXPECT_BAD(0, place, DRM_VSVM_PLACE_DEVICE);
 	EXPECT_BAD(0, start, page);
 	EXPECT_EQ(NPAGES, count_all(self, DRM_VSVM_PLACE_NONE));
+}
+
+/* Each second page, so that none is a neighbour of another. */
+static int advise_page(struct _test_data_svm *self, uint32_t i, uint32_t place)
+{
+	char *addr = self->mem + 2 * i * self->page_size;
+
+	return vsvm_advise(&self->gpu, addr, self->page_size, place);
+}
+
+TEST_F(svm, max_advice)
+{
+	uint32_t i, n = self->gpu.query.max_advice;
+	size_t size = 2 * (n + 1) * self->page_size;
+
+	/* Of addresses, whatever there is. */
+	for (i = 0; i < n; i++)
+		ASSERT_EQ(0, advise_page(self, i, DRM_VSVM_PLACE_SYSTEM));
+	EXPECT_EQ(-ENOSPC, advise_page(self, n, DRM_VSVM_PLACE_SYSTEM));
+
+	/* What replaces or removes is no more. */
+	EXPECT_EQ(0, advise_page(self, 1, DRM_VSVM_PLACE_DEVICE));
+	EXPECT_EQ(0, advise_page(self, n, DRM_VSVM_PLACE_NONE));
+	EXPECT_EQ(0, advise_page(self, 2, DRM_VSVM_PLACE_NONE));
+	EXPECT_EQ(0, advise_page(self, n, DRM_VSVM_PLACE_SYSTEM));
+	EXPECT_EQ(-ENOSPC, advise_page(self, 2, DRM_VSVM_PLACE_SYSTEM));
+
+	/* One in place of all; cutting it makes three. */
+	EXPECT_EQ(0, vsvm_advise(&self->gpu, self->mem, size,
+				 DRM_VSVM_PLACE_SYSTEM));
+	for (i = 1; 2 * i + 1 <= n; i++)
+		ASSERT_EQ(0, advise_page(self, i, DRM_VSVM_PLACE_DEVICE));
+	if (n % 2 == 0)
+		EXPECT_EQ(-ENOSPC, advise_page(self, i, DRM_VSVM_PLACE_DEVICE));
+	EXPECT_EQ(0, vsvm_advise(&self->gpu, self->mem, size,
+				 DRM_VSVM_PLACE_NONE));
+	EXPECT_EQ(0, advise_page(self, 0, DRM_VSVM_PLACE_SYSTEM));
 }
 
 TEST_F(svm, exec_invalid)
@@ -644,6 +757,58 @@ TEST_F(svm, fault_window)
 	EXPECT_EQ(1, args.moved);
 	EXPECT_EQ(NPAGES - 1, args.resident);
 	EXPECT_EQ(NPAGES, count_all(self, DRM_VSVM_PLACE_DEVICE));
+}
+
+struct mover {
+	struct _test_data_svm *self;
+	bool stop;
+	int error;
+};
+
+static void *move_to_and_fro(void *arg)
+{
+	struct mover *mover = arg;
+	struct drm_vsvm_prefetch args;
+	int ret = 0;
+
+	args = prefetch_args(mover->self->gpu.vm, mover->self->mem,
+			     mover->self->size, DRM_VSVM_PLACE_DEVICE);
+	while (!ret && !__atomic_load_n(&mover->stop, __ATOMIC_RELAXED)) {
+		args.flags = DRM_VSVM_PREFETCH_PARTIAL;
+		ret = vsvm_ioctl(mover->self->gpu.fd, DRM_IOCTL_VSVM_PREFETCH,
+				 &args);
+		args.place ^= DRM_VSVM_PLACE_DEVICE ^ DRM_VSVM_PLACE_SYSTEM;
+	}
+	mover->error = ret;
+	return NULL;
+}
+
+/* A page that is on its way is not nowhere. */
+TEST_F_TIMEOUT(svm, residency_of_moving, TIMEOUT)
+{
+	struct mover mover = { .self = self };
+	double began = vsvm_now_ms();
+	long i, nowhere = 0, looks = 0;
+	pthread_t thread;
+	int ret;
+
+	vsvm_fill(self->mem, self->size, 3);
+	ASSERT_EQ(0, pthread_create(&thread, NULL, move_to_and_fro, &mover));
+	while (vsvm_now_ms() < began + 3000) {
+		ret = look(self);
+		if (ret == -EBUSY)
+			continue;
+		ASSERT_EQ(0, ret);
+		for (i = 0; i < NPAGES; i++)
+			nowhere += self->pages[i].place == DRM_VSVM_PLACE_NONE;
+		looks++;
+	}
+	__atomic_store_n(&mover.stop, true, __ATOMIC_RELAXED);
+	ASSERT_EQ(0, pthread_join(thread, NULL));
+	EXPECT_EQ(0, mover.error);
+	EXPECT_LT(0, looks);
+	EXPECT_EQ(0, nowhere);
+	EXPECT_EQ(-1, vsvm_verify(self->mem, self->size, 3));
 }
 
 TEST_F(svm, timeslice)

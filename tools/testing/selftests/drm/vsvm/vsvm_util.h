@@ -38,14 +38,17 @@ int vsvm_open(unsigned int device);
 int vsvm_gpu_open(struct vsvm_gpu *gpu, unsigned int device);
 void vsvm_gpu_close(struct vsvm_gpu *gpu);
 int vsvm_ioctl(int fd, unsigned long request, void *arg);
+/* Where debugfs can be read, vram_used is that of all users of the device. */
 int vsvm_query(int fd, struct drm_vsvm_query *query);
 int vsvm_vm_create(int fd, uint32_t *vm);
 int vsvm_vm_destroy(int fd, uint32_t vm);
 int vsvm_bind(unsigned int device, bool bind);
 int vsvm_set_peers(bool peers);
 
-/* Wait until so many bytes of device memory are in use. */
+/* Wait until no more than so many bytes of device memory are in use. */
 int vsvm_wait_used(int fd, uint64_t used);
+/* The same, or -ETIME if it takes longer. */
+int vsvm_wait_used_ms(int fd, uint64_t used, unsigned int timeout_ms);
 
 /* The value in bytes of a line of the file's fdinfo, or -1. */
 long long vsvm_fdinfo(int fd, const char *key);
@@ -154,5 +157,9 @@ uint64_t vsvm_checksum(const void *addr, size_t size);
 /* Others */
 double vsvm_now_ms(void);
 int vsvm_write_file(const char *path, const char *text);
+/* The number behind a name in a file like /proc/meminfo, or -1; "": the first. */
+long vsvm_file_figure(const char *path, const char *name);
+/* Whether the kernel has the checks that make it many times slower. */
+bool vsvm_debug_kernel(void);
 
 #endif

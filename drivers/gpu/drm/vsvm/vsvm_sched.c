@@ -1,0 +1,414 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/**
+ * DOC: Scheduling
+ *
+ * Each user, by the user ID of the process that makes a VM, has a workqueue for
+ * the jobs of all of their VMs on all devices.  It has as many workers as there
+ * are CPUs, at least four.  Whatever a user submits, and however long page
+ * faults on their memory take, the workers of other users are not theirs to use
+ * up.  Workers compete for the CPUs as other threads do.
+ *
+ * A VM has one work item, for one job after the other.  After a time slice it
+ * goes to the end of the queue: the VMs of a user take turns.  A job that is in
+ * the middle of an operation by then leaves its state in struct vsvm_engine, and
+ * continues when it is the VM's turn again.
+ *
+ * A job does not sleep in a worker for the fences it waits for: the worker goes
+ * away, and the fence's callback brings it back.
+ *
+ * A job has a time limit, since its fence may be waited for by anybody.  What
+ * counts is the time for which the VM has a worker, including page faults and
+ * the time in which that worker waits for a CPU, not that in which the job waits
+ * for fences or for its turn.  So its fence is signalled after, at most, its own
+ * limit and those of the jobs before it in the VM, the turns that other VMs of
+ * the user have meanwhile, and the fences that all these jobs wait for.  The
+ * limit is looked at between two steps, so a page fault may exceed it.
+ *
+ * When a VM or its device goes, its queue is closed.  That needs no worker, of
+ * which there may be none: whoever closes takes the work item out of the
+ * workqueue, waits for a worker that is at it, which notices between two pages,
+ * and ends what jobs are left.  Where several go, all are told before the first
+ * is waited for.
+ */
+
+#include <linux/cpumask.h>
+#include <linux/cred.h>
+#include <linux/dma-fence.h>
+#include <linux/jiffies.h>
+#include <linux/ktime.h>
+#include <linux/list.h>
+#include <linux/module.h>
+#include <linux/mutex.h>
+#include <linux/slab.h>
+#include <linux/uidgid.h>
+
+#include <drm/drm_print.h>
+#include <uapi/drm/vsvm_drm.h>
+
+#include "vsvm_drv.h"
+#include "vsvm_trace.h"
+
+/* For how long a VM has a worker while others want one. */
+#define VSVM_SLICE_MS		10
+
+/* How many VMs of a user may be at work, or in page faults, on few CPUs. */
+#define VSVM_MIN_WORKERS	4
+
+static unsigned int job_ms = 30000;
+module_param(job_ms, uint, 0644);
+MODULE_PARM_DESC(job_ms, "Time limit of a job in milliseconds (default 30000)");
+
+/*
+ * Users.
+ */
+
+/**
+ * struct vsvm_user - who shares workers
+ * @ref: One for each VM.
+ * @link: In vsvm_users.
+ * @uid: The user ID.
+ * @wq: The workers.
+ */
+struct vsvm_user {
+	struct kref ref;
+	struct list_head link;
+	kuid_t uid;
+	struct workqueue_struct *wq;
+};
+
+/* Protects the list, and the way of a reference count from zero to it. */
+static DEFINE_MUTEX(vsvm_users_lock);
+static LIST_HEAD(vsvm_users);
+
+static struct vsvm_user *vsvm_user_find(kuid_t uid)
+{
+	struct vsvm_user *user;
+
+	lockdep_assert_held(&vsvm_users_lock);
+
+	list_for_each_entry(user, &vsvm_users, link)
+		if (uid_eq(user->uid, uid))
+			return user;
+	return NULL;
+}
+
+static struct vsvm_user *vsvm_user_create(kuid_t uid)
+{
+	struct vsvm_user *user;
+
+	lockdep_assert_held(&vsvm_users_lock);
+
+	user = kzalloc(sizeof(*user), GFP_KERNEL_ACCOUNT);
+	if (!user)
+		return NULL;
+
+	user->wq = alloc_workqueue("vsvm-%u", WQ_UNBOUND,
+				   clamp_t(int, num_online_cpus(),
+					   VSVM_MIN_WORKERS, WQ_MAX_ACTIVE),
+				   from_kuid(&init_user_ns, uid));
+	if (!user->wq) {
+		kfree(user);
+		return NULL;
+	}
+
+	kref_init(&user->ref);
+	user->uid = uid;
+	list_add(&user->link, &vsvm_users);
+	return user;
+}
+
+/**
+ * vsvm_user_get() - Find the workers of the calling user, or make them
+ *
+ * Return: The user with a reference, or NULL if there is no memory.
+ */
+struct vsvm_user *vsvm_user_get(void)
+{
+	struct vsvm_user *user;
+
+	guard(mutex)(&vsvm_users_lock);
+	user = vsvm_user_find(current_uid());
+	if (!user)
+		return vsvm_user_create(current_uid());
+
+	kref_get(&user->ref);
+	return user;
+}
+
+static void vsvm_user_release(struct kref *ref)
+{
+	struct vsvm_user *user = container_of(ref, struct vsvm_user, ref);
+
+	list_del(&user->link);
+	mutex_unlock(&vsvm_users_lock);
+
+	destroy_workqueue(user->wq);
+	kfree(user);
+}
+
+/**
+ * vsvm_user_put() - Drop a reference to a user
+ * @user: The user.
+ *
+ * Context: Process context, with no lock held that a worker takes.  Sleeps.
+ */
+void vsvm_user_put(struct vsvm_user *user)
+{
+	kref_put_mutex(&user->ref, vsvm_user_release, &vsvm_users_lock);
+}
+
+/*
+ * Execution.
+ */
+
+/**
+ * vsvm_job_limit() - For how long a job may be executed
+ *
+ * Return: The time in milliseconds.
+ */
+unsigned int vsvm_job_limit(void)
+{
+	return READ_ONCE(job_ms);
+}
+
+static void vsvm_job_callback(struct dma_fence *fence, struct dma_fence_cb *cb)
+{
+	struct vsvm_job *job = container_of(cb, struct vsvm_job, callback);
+
+	vsvm_queue_kick(job->vm);
+}
+
+/* Let go of the fences that are signalled, or of all if the queue is closed. */
+static bool vsvm_job_ready(struct vsvm_job *job)
+{
+	struct dma_fence *fence;
+
+	while (job->num_waits) {
+		fence = job->waits[job->num_waits - 1];
+		if (!job->waiting)
+			job->waiting = !dma_fence_add_callback(fence,
+							       &job->callback,
+							       vsvm_job_callback);
+		if (!dma_fence_is_signaled(fence) &&
+		    !READ_ONCE(job->vm->queue.closed))
+			return false;
+
+		/* When this returns, the callback has run or never will. */
+		if (job->waiting)
+			dma_fence_remove_callback(fence, &job->callback);
+		job->waiting = false;
+		dma_fence_put(fence);
+		job->num_waits--;
+	}
+	return true;
+}
+
+static bool vsvm_job_is_done(const struct vsvm_job *job)
+{
+	return job->status.error || job->status.op == job->num_ops;
+}
+
+/* Execute a job up to its end, or that of the time slice.  Returns whether to end it. */
+static bool vsvm_job_run(struct vsvm_job *job, unsigned long slice_end)
+{
+	struct vsvm_failure *status = &job->status;
+	ktime_t began = ktime_get();
+	int ret;
+
+	if (!job->begun)
+		trace_vsvm_job_begin(job->vm, status->job, job->num_ops);
+	job->begun = true;
+
+	status->error = READ_ONCE(job->vm->queue.closed);
+	while (!vsvm_job_is_done(job)) {
+		ret = vsvm_engine_step(&job->engine, &job->ops[status->op]);
+		if (ret < 0)
+			status->error = ret;
+		else if (!ret)
+			status->op++;
+		if (time_after_eq(jiffies, slice_end))
+			break;
+	}
+	if (status->error != -ENODEV && status->error != -ECANCELED)
+		status->address = job->engine.address;
+
+	job->ran = ktime_add(job->ran, ktime_sub(ktime_get(), began));
+	if (!vsvm_job_is_done(job) &&
+	    ktime_to_ms(job->ran) >= vsvm_job_limit())
+		status->error = -ETIME;
+	return vsvm_job_is_done(job);
+}
+
+/* The status can be read before the fence tells that it is there. */
+static void vsvm_job_end(struct vsvm_job *job)
+{
+	struct vsvm_vm *vm = job->vm;
+	struct vsvm_queue *queue = &vm->queue;
+
+	trace_vsvm_job_end(vm, &job->status);
+	atomic64_inc(&vm->vdev->jobs);
+	atomic64_inc(&vm->client->jobs);
+
+	spin_lock_irq(&queue->lock);
+	list_del(&job->link);
+	queue->num_jobs--;
+	queue->ended = job->status.job;
+	if (job->status.error)
+		queue->failures[queue->num_failures++ % VSVM_MAX_FAILURES] =
+			job->status;
+	spin_unlock_irq(&queue->lock);
+
+	vsvm_job_signal(job);
+	vsvm_job_free(job);
+}
+
+static struct vsvm_job *vsvm_queue_first(struct vsvm_queue *queue)
+{
+	struct vsvm_job *job;
+
+	spin_lock_irq(&queue->lock);
+	job = list_first_entry_or_null(&queue->jobs, struct vsvm_job, link);
+	spin_unlock_irq(&queue->lock);
+	return job;
+}
+
+/* Execute jobs for a time slice.  Returns whether one can go on after it. */
+static bool vsvm_queue_slice(struct vsvm_queue *queue)
+{
+	unsigned long slice_end = jiffies + msecs_to_jiffies(VSVM_SLICE_MS);
+	struct vsvm_job *job;
+
+	do {
+		job = vsvm_queue_first(queue);
+		if (!job || !vsvm_job_ready(job))
+			return false;
+		if (vsvm_job_run(job, slice_end))
+			vsvm_job_end(job);
+	} while (time_before(jiffies, slice_end));
+	return true;
+}
+
+static void vsvm_queue_worker(struct work_struct *work)
+{
+	struct vsvm_queue *queue = container_of(work, struct vsvm_queue, work);
+	struct vsvm_vm *vm = container_of(queue, struct vsvm_vm, queue);
+
+	vsvm_vm_collect(vm);
+	if (vsvm_queue_slice(queue))
+		vsvm_queue_kick(vm);
+}
+
+/*
+ * Queues.
+ */
+
+/**
+ * vsvm_queue_kick() - Have the worker of a VM look for something to do
+ * @vm: The VM.
+ *
+ * Context: Any.
+ */
+void vsvm_queue_kick(struct vsvm_vm *vm)
+{
+	queue_work(vm->user->wq, &vm->queue.work);
+}
+
+/**
+ * vsvm_queue_init() - Set up the jobs of a VM
+ * @vm: The VM.
+ *
+ * Return: 0 or -ENOMEM.
+ */
+int vsvm_queue_init(struct vsvm_vm *vm)
+{
+	struct vsvm_queue *queue = &vm->queue;
+
+	queue->buffer = kmalloc(PAGE_SIZE, GFP_KERNEL_ACCOUNT);
+	if (!queue->buffer)
+		return -ENOMEM;
+
+	spin_lock_init(&queue->lock);
+	mutex_init(&queue->close_lock);
+	INIT_LIST_HEAD(&queue->jobs);
+	INIT_WORK(&queue->work, vsvm_queue_worker);
+	return 0;
+}
+
+/**
+ * vsvm_queue_cancel() - Tell all jobs of a VM to end
+ * @vm: The VM.
+ * @err: What they end with, a negative errno.  The first one counts.
+ *
+ * From now on none can be queued.  Does not wait for any; vsvm_queue_close() is
+ * to follow.
+ *
+ * Context: Any but interrupts.
+ */
+void vsvm_queue_cancel(struct vsvm_vm *vm, int err)
+{
+	struct vsvm_queue *queue = &vm->queue;
+
+	spin_lock_irq(&queue->lock);
+	if (!queue->closed)
+		WRITE_ONCE(queue->closed, err);
+	spin_unlock_irq(&queue->lock);
+}
+
+/**
+ * vsvm_queue_close() - End all jobs of a VM for good
+ * @vm: The VM.
+ * @err: As for vsvm_queue_cancel().
+ *
+ * On return no job is left, and none can be queued.
+ *
+ * Context: Process context, with no lock held that a page fault of the GPU takes.
+ */
+void vsvm_queue_close(struct vsvm_vm *vm, int err)
+{
+	struct vsvm_queue *queue = &vm->queue;
+	struct vsvm_job *job;
+
+	vsvm_queue_cancel(vm, err);
+
+	/* From here on the jobs belong to whoever has the lock. */
+	guard(mutex)(&queue->close_lock);
+	disable_work_sync(&queue->work);
+	while ((job = vsvm_queue_first(queue))) {
+		vsvm_job_ready(job);
+		vsvm_job_run(job, jiffies);
+		vsvm_job_end(job);
+	}
+}
+
+/**
+ * vsvm_queue_fini() - Undo vsvm_queue_init()
+ * @vm: The VM, whose queue was closed or never used.
+ */
+void vsvm_queue_fini(struct vsvm_vm *vm)
+{
+	/* An mmu notifier may have called just before its end. */
+	cancel_work_sync(&vm->queue.work);
+	mutex_destroy(&vm->queue.close_lock);
+	kfree(vm->queue.buffer);
+}
+
+/**
+ * vsvm_queue_print() - Print how many jobs there are
+ * @vm: The VM.
+ * @p: Where to.
+ */
+void vsvm_queue_print(struct vsvm_vm *vm, struct drm_printer *p)
+{
+	struct vsvm_queue *queue = &vm->queue;
+	u64 ended, failures;
+	unsigned int queued;
+
+	spin_lock_irq(&queue->lock);
+	ended = queue->ended;
+	failures = queue->num_failures;
+	queued = queue->num_jobs;
+	spin_unlock_irq(&queue->lock);
+
+	drm_printf(p, "  jobs: %llu, of which failed: %llu, queued: %u\n", ended,
+		   failures, queued);
+}

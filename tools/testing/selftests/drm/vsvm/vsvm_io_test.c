@@ -1,0 +1,449 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Tests of those who get at the memory of a process by other ways than its CPUs
+ * and devices: system calls, direct I/O, pipes, other processes and debuggers.
+ * Each of them works on memory that is on the device, and beside a job.
+ */
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include <sys/mman.h>
+#include <sys/ptrace.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <sys/uio.h>
+#include <sys/wait.h>
+
+#include "../../kselftest_harness.h"
+#include "vsvm_util.h"
+
+#define TIMEOUT		180
+#define NPAGES		16
+#define ROUNDS		12
+
+#define ZRAM_CONTROL	"/sys/class/zram-control/"
+
+FIXTURE(io)
+{
+	struct vsvm_gpu gpu;
+	size_t page;
+	size_t size;
+	/* What is written at once: by the device, and by others after it. */
+	size_t half;
+	char *mem;
+	/* In RAM, and not anonymous, so that it stays there. */
+	char *copy;
+	int zram;
+	int disk;
+};
+
+/* Copy between the process's memory and a buffer in RAM. */
+typedef int (*io_fn)(struct _test_data_io *self, char *mem, char *buffer,
+		     size_t size);
+
+FIXTURE_VARIANT(io)
+{
+	io_fn write;
+	io_fn read;
+	bool disk;
+};
+
+static int result(ssize_t n, size_t size)
+{
+	if (n < 0)
+		return -errno;
+	return n == (ssize_t)size ? 0 : -EIO;
+}
+
+/* The ordinary way of a system call, by a pipe. */
+static int pipe_write(struct _test_data_io *self, char *mem, char *buffer,
+		      size_t size)
+{
+	int fd[2], ret;
+
+	if (pipe(fd))
+		return -errno;
+	ret = result(write(fd[1], buffer, size), size);
+	if (!ret)
+		ret = result(read(fd[0], mem, size), size);
+	close(fd[0]);
+	close(fd[1]);
+	return ret;
+}
+
+static int pipe_read(struct _test_data_io *self, char *mem, char *buffer,
+		     size_t size)
+{
+	return pipe_write(self, buffer, mem, size);
+}
+
+/* The pages themselves are in the pipe. */
+static int vmsplice_read(struct _test_data_io *self, char *mem, char *buffer,
+			 size_t size)
+{
+	struct iovec iov = { mem, size };
+	int fd[2], ret;
+
+	if (pipe(fd))
+		return -errno;
+	ret = result(vmsplice(fd[1], &iov, 1, 0), size);
+	if (!ret)
+		ret = result(read(fd[0], buffer, size), size);
+	close(fd[0]);
+	close(fd[1]);
+	return ret;
+}
+
+/* From the pipe to memory: that is a copy. */
+static int vmsplice_write(struct _test_data_io *self, char *mem, char *buffer,
+			  size_t size)
+{
+	struct iovec iov = { mem, size };
+	int fd[2], ret;
+
+	if (pipe(fd))
+		return -errno;
+	ret = result(write(fd[1], buffer, size), size);
+	if (!ret)
+		ret = result(vmsplice(fd[0], &iov, 1, 0), size);
+	close(fd[0]);
+	close(fd[1]);
+	return ret;
+}
+
+static int process_write(struct _test_data_io *self, char *mem, char *buffer,
+			 size_t size)
+{
+	struct iovec local = { buffer, size }, remote = { mem, size };
+
+	return result(process_vm_writev(getpid(), &local, 1, &remote, 1, 0),
+		      size);
+}
+
+static int process_read(struct _test_data_io *self, char *mem, char *buffer,
+			size_t size)
+{
+	struct iovec local = { buffer, size }, remote = { mem, size };
+
+	return result(process_vm_readv(getpid(), &local, 1, &remote, 1, 0),
+		      size);
+}
+
+static int proc_mem(char *mem, char *buffer, size_t size, bool write)
+{
+	int fd = open("/proc/self/mem", O_RDWR | O_CLOEXEC), ret;
+
+	if (fd < 0)
+		return -errno;
+	if (write)
+		ret = result(pwrite(fd, buffer, size, (uintptr_t)mem), size);
+	else
+		ret = result(pread(fd, buffer, size, (uintptr_t)mem), size);
+	close(fd);
+	return ret;
+}
+
+static int proc_mem_write(struct _test_data_io *self, char *mem, char *buffer,
+			  size_t size)
+{
+	return proc_mem(mem, buffer, size, true);
+}
+
+static int proc_mem_read(struct _test_data_io *self, char *mem, char *buffer,
+			 size_t size)
+{
+	return proc_mem(mem, buffer, size, false);
+}
+
+/* A child stops its parent, and works on the parent's memory word by word. */
+static int debug_parent(char *mem, char *buffer, size_t size, bool write)
+{
+	pid_t parent = getppid();
+	long word;
+	size_t i;
+	int status;
+
+	if (ptrace(PTRACE_ATTACH, parent, 0, 0) ||
+	    waitpid(parent, &status, 0) != parent)
+		return 1;
+	for (i = 0; i < size; i += sizeof(word)) {
+		memcpy(&word, buffer + i, sizeof(word));
+		if (write && ptrace(PTRACE_POKEDATA, parent, mem + i, word))
+			return 2;
+		errno = 0;
+		word = ptrace(PTRACE_PEEKDATA, parent, mem + i, 0);
+		if (errno)
+			return 3;
+		/* Shared with the parent. */
+		memcpy(buffer + i, &word, sizeof(word));
+	}
+	return ptrace(PTRACE_DETACH, parent, 0, 0) ? 4 : 0;
+}
+
+static int by_debugger(char *mem, char *buffer, size_t size, bool write)
+{
+	pid_t pid = fork();
+	int status;
+
+	if (!pid)
+		_exit(debug_parent(mem, buffer, size, write));
+	if (pid < 0 || waitpid(pid, &status, 0) != pid)
+		return -ECHILD;
+	return status;
+}
+
+static int ptrace_write(struct _test_data_io *self, char *mem, char *buffer,
+			size_t size)
+{
+	return by_debugger(mem, buffer, size, true);
+}
+
+static int ptrace_read(struct _test_data_io *self, char *mem, char *buffer,
+		       size_t size)
+{
+	return by_debugger(mem, buffer, size, false);
+}
+
+/* The block layer pins pages, and the disk writes to them. */
+static int direct_write(struct _test_data_io *self, char *mem, char *buffer,
+			size_t size)
+{
+	int ret = result(pwrite(self->disk, buffer, size, 0), size);
+
+	return ret ? ret : result(pread(self->disk, mem, size, 0), size);
+}
+
+static int direct_read(struct _test_data_io *self, char *mem, char *buffer,
+		       size_t size)
+{
+	return direct_write(self, buffer, mem, size);
+}
+
+FIXTURE_VARIANT_ADD(io, read) { .write = pipe_write, .read = pipe_read };
+FIXTURE_VARIANT_ADD(io, vmsplice) {
+	.write = vmsplice_write,
+	.read = vmsplice_read,
+};
+
+FIXTURE_VARIANT_ADD(io, process_vm_writev) {
+	.write = process_write,
+	.read = process_read,
+};
+
+FIXTURE_VARIANT_ADD(io, proc_self_mem) {
+	.write = proc_mem_write,
+	.read = proc_mem_read,
+};
+
+FIXTURE_VARIANT_ADD(io, ptrace) { .write = ptrace_write, .read = ptrace_read };
+FIXTURE_VARIANT_ADD(io, o_direct) {
+	.write = direct_write,
+	.read = direct_read,
+	.disk = true,
+};
+
+/* A disk of its own; file systems in RAM have no direct I/O that deserves the name. */
+static int open_disk(struct _test_data_io *self, int *disk)
+{
+	unsigned int major, minor;
+	char path[64], text[32];
+	FILE *f;
+
+	f = fopen(ZRAM_CONTROL "hot_add", "r");
+	if (!f)
+		return -errno;
+	if (fscanf(f, "%d", &self->zram) != 1)
+		self->zram = -1;
+	fclose(f);
+	snprintf(path, sizeof(path), "/sys/block/zram%d/disksize", self->zram);
+	if (vsvm_write_file(path, "4M"))
+		return -EIO;
+	snprintf(path, sizeof(path), "/sys/block/zram%d/dev", self->zram);
+	f = fopen(path, "r");
+	if (!f)
+		return -errno;
+	if (fscanf(f, "%u:%u", &major, &minor) != 2)
+		major = 0;
+	fclose(f);
+	snprintf(text, sizeof(text), "/tmp/vsvm-disk-%d", self->zram);
+	unlink(text);
+	if (mknod(text, S_IFBLK | 0600, makedev(major, minor)))
+		return -errno;
+	*disk = open(text, O_RDWR | O_DIRECT | O_CLOEXEC);
+	unlink(text);
+	return *disk < 0 ? -errno : 0;
+}
+
+static void close_disk(struct _test_data_io *self)
+{
+	char text[16];
+	int tries;
+
+	if (self->disk >= 0)
+		close(self->disk);
+	if (self->zram < 0)
+		return;
+	snprintf(text, sizeof(text), "%d", self->zram);
+	for (tries = 0; tries < 100; tries++) {
+		if (!vsvm_write_file(ZRAM_CONTROL "hot_remove", text))
+			return;
+		usleep(20 * 1000);
+	}
+}
+
+FIXTURE_SETUP(io)
+{
+	int ret;
+
+	self->zram = -1;
+	self->disk = -1;
+	ASSERT_EQ(0, vsvm_gpu_open(&self->gpu, 0));
+	self->page = getpagesize();
+	self->size = NPAGES * self->page;
+	/* A disk has blocks of whole pages. */
+	self->half = variant->disk ? self->page : self->page / 2;
+	self->mem = vsvm_alloc(self->size, self->size);
+	ASSERT_NE(NULL, self->mem);
+	self->copy = mmap(NULL, self->size, PROT_READ | PROT_WRITE,
+			  MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	ASSERT_NE(MAP_FAILED, self->copy);
+	if (variant->disk) {
+		ret = open_disk(self, &self->disk);
+		if (ret == -ENOENT)
+			SKIP(return, "no zram to make a disk of");
+		ASSERT_EQ(0, ret);
+	}
+	vsvm_fill(self->mem, self->size, 1);
+}
+
+FIXTURE_TEARDOWN(io)
+{
+	munmap(self->mem, self->size);
+	munmap(self->copy, self->size);
+	close_disk(self);
+	EXPECT_EQ(0, vsvm_wait_used_ms(self->gpu.fd, self->gpu.query.vram_used,
+				       10000));
+	vsvm_gpu_close(&self->gpu);
+}
+
+TEST_F_TIMEOUT(io, reads_device_memory, TIMEOUT)
+{
+	ASSERT_EQ(0, vsvm_gpu_fill(&self->gpu, self->mem, self->size, 2));
+	ASSERT_EQ(NPAGES, vsvm_count(&self->gpu, self->mem, self->size,
+				     DRM_VSVM_PLACE_DEVICE));
+	EXPECT_EQ(0, variant->read(self, self->mem, self->copy, self->size));
+	EXPECT_EQ(-1, vsvm_verify_value(self->copy, self->size, 2));
+	EXPECT_EQ(-1, vsvm_verify_value(self->mem, self->size, 2));
+	/* What was pinned is not any more. */
+	EXPECT_EQ(0, vsvm_gpu_fill(&self->gpu, self->mem, self->size, 3));
+	EXPECT_EQ(-1, vsvm_verify_value(self->mem, self->size, 3));
+}
+
+TEST_F_TIMEOUT(io, writes_device_memory, TIMEOUT)
+{
+	uint64_t sum;
+
+	ASSERT_EQ(0, vsvm_gpu_fill(&self->gpu, self->mem, self->size, 2));
+	vsvm_fill(self->copy, self->size, 3);
+	EXPECT_EQ(0, variant->write(self, self->mem, self->copy, self->size));
+	ASSERT_EQ(0, vsvm_gpu_checksum(&self->gpu, self->mem, self->size,
+				       &sum));
+	EXPECT_EQ(vsvm_checksum(self->copy, self->size), sum);
+	EXPECT_EQ(-1, vsvm_verify(self->mem, self->size, 3));
+}
+
+/* The device has all pages mapped when the memory is shared with a child. */
+TEST_F_TIMEOUT(io, writes_device_memory_after_fork, TIMEOUT)
+{
+	int go[2], status;
+	char byte = 0;
+	pid_t pid;
+
+	ASSERT_EQ(0, pipe(go));
+	ASSERT_EQ(0, vsvm_gpu_fill(&self->gpu, self->mem, self->size, 2));
+	pid = fork();
+	if (!pid) {
+		if (read(go[0], &byte, 1) != 1)
+			_exit(1);
+		_exit(vsvm_verify_value(self->mem, self->size, 2) != -1);
+	}
+	vsvm_fill(self->copy, self->size, 3);
+	EXPECT_EQ(0, variant->write(self, self->mem, self->copy, self->size));
+	ASSERT_EQ(1, write(go[1], &byte, 1));
+	ASSERT_EQ(pid, waitpid(pid, &status, 0));
+	EXPECT_EQ(0, status);
+	EXPECT_EQ(-1, vsvm_verify(self->mem, self->size, 3));
+	close(go[0]);
+	close(go[1]);
+}
+
+/* Have the device write every second half, in the background. */
+static int start_job(struct _test_data_io *self, struct drm_vsvm_sync *sync,
+		     uint64_t value, uint64_t *job)
+{
+	int n = self->size / (2 * self->half), i;
+	struct drm_vsvm_op op[4 * NPAGES];
+
+	for (i = 0; i < 4 * n; i++)
+		op[i] = vsvm_op_fill(self->mem + i % n * 2 * self->half,
+				     self->half, value);
+	return vsvm_exec(&self->gpu, op, 4 * n, sync, 1, job);
+}
+
+static int write_halves(struct _test_data_io *self, io_fn write, uint64_t seed)
+{
+	size_t i;
+	int ret = 0;
+
+	for (i = self->half; i < self->size && !ret; i += 2 * self->half) {
+		vsvm_fill(self->copy, self->half, seed + i);
+		ret = write(self, self->mem + i, self->copy, self->half);
+	}
+	return ret;
+}
+
+static int check_halves(struct _test_data_io *self, uint64_t value,
+			uint64_t seed)
+{
+	size_t i, half = self->half;
+
+	for (i = 0; i < self->size; i += 2 * half) {
+		if (vsvm_verify_value(self->mem + i, half, value) != -1)
+			return -EBADMSG;
+		if (vsvm_verify(self->mem + i + half, half, seed + i + half) !=
+		    -1)
+			return -ESTALE;
+	}
+	return 0;
+}
+
+/* One half of a page by the device, the other by somebody else. */
+TEST_F_TIMEOUT(io, writes_during_jobs, TIMEOUT)
+{
+	struct drm_vsvm_sync sync = { .flags = DRM_VSVM_SYNC_SIGNAL };
+	struct drm_vsvm_job_status status = {};
+	uint64_t job, round;
+	int ret = 0;
+
+	ASSERT_EQ(0, vsvm_syncobj_create(self->gpu.fd, &sync.handle));
+	for (round = 1; round <= ROUNDS && !ret; round++) {
+		ret = start_job(self, &sync, round, &job);
+		if (!ret)
+			ret = write_halves(self, variant->write, 100 * round);
+		EXPECT_EQ(0, ret);
+		ASSERT_EQ(0, vsvm_syncobj_wait(self->gpu.fd, sync.handle, 0,
+					       VSVM_WAIT_MS));
+		ASSERT_EQ(0, vsvm_job_status(&self->gpu, job, &status));
+		EXPECT_EQ(0, status.error);
+		ret = check_halves(self, round, 100 * round);
+		EXPECT_EQ(0, ret);
+	}
+}
+
+TEST_HARNESS_MAIN
