@@ -351,10 +351,10 @@ static int advise(struct _test_data_fail *self)
 			   self->size / 2, DRM_VSVM_PLACE_SYSTEM);
 }
 
-/* What is advised is in a maple tree, which tries each allocation twice. */
+/* What is advised is in a maple tree, whose nodes are allocated in advance. */
 TEST_F_TIMEOUT(fail, advise, TIMEOUT)
 {
-	EXPECT_EQ(0, fail_each(_metadata, self, advise_no_place, advise,
+	EXPECT_LT(0, fail_each(_metadata, self, advise_no_place, advise,
 			       check_data));
 	fail_all(_metadata, self, advise_no_place, advise, check_data);
 }
