@@ -273,6 +273,23 @@ static int vsvm_prefetch_to_device_locked(struct vsvm_prefetch *pf,
 	return ret;
 }
 
+/* Find the first mapping from @start on.  Page by page, a hole takes hours. */
+static int vsvm_prefetch_skip_hole(struct vsvm_prefetch *pf,
+				   unsigned long start, unsigned long *next)
+{
+	struct mm_struct *mm = pf->vm->mm;
+	struct vm_area_struct *vma;
+	int ret;
+
+	ret = mmap_read_lock_killable(mm);
+	if (ret)
+		return ret;
+	vma = find_vma(mm, start);
+	*next = vma ? clamp_t(u64, vma->vm_start, start, pf->end) : pf->end;
+	mmap_read_unlock(mm);
+	return 0;
+}
+
 /*
  * One step of a prefetch to system memory, by touching what is on a device as
  * the CPU would.  An address that went away meanwhile is no error.
@@ -311,6 +328,21 @@ static int vsvm_prefetch_to_system(struct vsvm_prefetch *pf,
 	return vsvm_prefetch_leave(pf, after, -EBUSY);
 }
 
+static int vsvm_prefetch_to_system_mapped(struct vsvm_prefetch *pf,
+					  unsigned long start,
+					  unsigned long chunk_end,
+					  unsigned long *next)
+{
+	int ret;
+
+	ret = vsvm_prefetch_skip_hole(pf, start, next);
+	if (ret || *next > start)
+		return ret;
+
+	*next = chunk_end;
+	return vsvm_prefetch_to_system(pf, start, chunk_end);
+}
+
 /* Step by step, so that the device can be unplugged and the task killed. */
 static int vsvm_prefetch_run(struct vsvm_prefetch *pf)
 {
@@ -328,7 +360,8 @@ static int vsvm_prefetch_run(struct vsvm_prefetch *pf)
 			ret = vsvm_prefetch_to_device_locked(pf, addr,
 							     chunk_end, &next);
 		else
-			ret = vsvm_prefetch_to_system(pf, addr, chunk_end);
+			ret = vsvm_prefetch_to_system_mapped(pf, addr,
+							     chunk_end, &next);
 		if (ret)
 			return ret;
 		cond_resched();

@@ -586,6 +586,31 @@ TEST_F_TIMEOUT(ops, garbage_in_each_field, TIMEOUT)
 	}
 }
 
+/* Nearly all addresses are holes, and there are too many to look at each. */
+TEST_F(ops, prefetch_of_all_addresses)
+{
+	struct drm_vsvm_prefetch args = {
+		.vm_id = self->gpu.vm,
+		.flags = DRM_VSVM_PREFETCH_PARTIAL,
+		.start = 1 << 16,
+		.size = (1ULL << 46) - (1 << 16),
+		.place = DRM_VSVM_PLACE_SYSTEM,
+	};
+	double start = vsvm_now_ms();
+
+	ASSERT_EQ(0, vsvm_prefetch(&self->gpu, self->mem, self->size,
+				   DRM_VSVM_PLACE_DEVICE));
+	ASSERT_EQ(0, vsvm_ioctl(self->gpu.fd, DRM_IOCTL_VSVM_PREFETCH, &args));
+
+	/* The memory of this process is above. */
+	args.start = 1ULL << 46;
+	args.size = (1ULL << 46) - self->page;
+	ASSERT_EQ(0, vsvm_ioctl(self->gpu.fd, DRM_IOCTL_VSVM_PREFETCH, &args));
+	EXPECT_LE(self->size / self->page, args.moved);
+	EXPECT_EQ(0, args.left);
+	EXPECT_GT(20000, vsvm_now_ms() - start);
+}
+
 /* Numbers that no ioctl has. */
 TEST_F(ops, unknown_ioctls)
 {
