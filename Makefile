@@ -3,8 +3,9 @@
 #   BUILD=DIR   where everything is built (default: build)    KSRC=DIR  another linux-6.12.y source
 #   SECONDS=N SEED=N  for "make soak"
 #   JOBS=N      parallel jobs (default: all processors)       FORCE=1   let "make tree" drop commits
+#   ACCEL=tcg|kvm  what QEMU uses (default: KVM if a kernel boots on it)
 
-export BUILD KSRC JOBS FORCE
+export BUILD KSRC JOBS FORCE ACCEL
 MAKEFLAGS += --no-print-directory
 
 help:			## this list
@@ -14,6 +15,8 @@ demo:			## boot a kernel with the series; a process moves its memory to a device
 	@scripts/demo
 test:			## run all test suites: UML, QEMU, a debug kernel, failing allocations, swiotlb=force
 	@scripts/test
+kunit:			## the KUnit suites by the kernel's own kunit.py: all of DRM's on UML, device memory in QEMU
+	@scripts/kunit
 soak:			## random operations against a model on the debug kernel, for SECONDS=600, with SEED=
 	@scripts/soak $(or $(SECONDS),600) $(SEED)
 tree:			## an ordinary git tree with the series applied, one commit per patch: build/linux
@@ -47,4 +50,4 @@ clean:			## delete built kernels and logs, keep the git tree and downloads
 distclean:		## delete all of build/, also the git tree
 	@scripts/clean all
 
-.PHONY: help demo test soak tree export check kcsan each kernel hmm-base bench docs coverage mbox vanilla older clean distclean
+.PHONY: help demo test kunit soak tree export check kcsan each kernel hmm-base bench docs coverage mbox vanilla older clean distclean
