@@ -2,10 +2,9 @@
 /*
  * KUnit tests of the migration of device private memory.
  *
- * A small pool of device private pages, each with an ordinary page behind it as
- * its memory, and the address space of the test's own thread are all it takes to
- * exercise migrate_vma_*(), migrate_device_*() and the CPU fault on a device
- * private page.
+ * The tests exercise migrate_vma_*(), migrate_device_*() and the CPU fault on a
+ * device private page, with a small pool of device private pages, each backed by
+ * an ordinary page, and the address space of the test's own thread.
  */
 #include <kunit/test.h>
 #include <linux/completion.h>
@@ -31,9 +30,9 @@
 #include <linux/vmstat.h>
 
 #define TEST_POOL_SIZE	SZ_4M		/* a multiple of the sub-section size */
-#define TEST_POOL_PAGES	32		/* the pages of it that are used */
+#define TEST_POOL_PAGES	32		/* pages in use */
 #define TEST_PAGES	8		/* pages of an ordinary test buffer */
-#define TEST_PATIENCE	(20 * HZ)	/* for what must come soon */
+#define TEST_PATIENCE	(20 * HZ)	/* limit for what must come soon */
 #define TEST_FAULT_RETRY	((__force int)VM_FAULT_RETRY)
 
 /**
@@ -43,11 +42,11 @@
  * @backing: the memory of each device page
  * @lock: for @used
  * @used: which device pages are allocated
- * @fault: what to do about a CPU fault, NULL for migrating the page
+ * @fault: handler of a CPU fault, NULL to migrate the page
  * @nr_faults: CPU faults seen
  * @fault_locked: whether the page of the last CPU fault was locked
  * @fault_refs: references to the page of the last CPU fault
- * @delay: for how long to put off a CPU fault, in jiffies
+ * @delay: delay of a CPU fault in jiffies
  * @nr_delays: CPU faults that were asked to wait for @delay
  */
 struct test_pool {
@@ -71,7 +70,7 @@ static struct test_pool *pool;
 struct test_buf {
 	unsigned long addr;
 	unsigned long npages;
-	struct page *dev_page[TEST_PAGES];	/* where to_device() has put it */
+	struct page *dev_page[TEST_PAGES];	/* by test_buf_to_device() */
 };
 
 static unsigned long pool_first_pfn(void)
@@ -121,7 +120,7 @@ static void pool_page_free(struct page *page)
 	spin_unlock(&pool->lock);
 }
 
-/* Give each source that can be migrated a page of system memory, with a copy. */
+/* Copy each source that can be migrated to a new page of system memory. */
 static void copy_to_ram(unsigned long *src, unsigned long *dst,
 			unsigned long npages)
 {
@@ -242,7 +241,7 @@ static void test_buf_unmap(struct kunit *test, struct test_buf *buf)
 	KUNIT_EXPECT_EQ(test, 0, vm_munmap(buf->addr, buf->npages * PAGE_SIZE));
 }
 
-/* Read a page as the process sees it. Returns whether it is as it should be. */
+/* Returns whether the process sees the page with its pattern. */
 static bool test_page_intact(const struct test_buf *buf, unsigned long page)
 {
 	u64 *data = kmalloc(PAGE_SIZE, GFP_KERNEL);
@@ -317,7 +316,7 @@ out_unlock:
 	KUNIT_ASSERT_EQ(test, moved, buf->npages);
 }
 
-/* A device page as it has to be when nothing is going on with it */
+/* A device page that is mapped, and in no use besides */
 static void test_expect_resident(struct kunit *test, struct page *page)
 {
 	KUNIT_EXPECT_EQ(test, page_ref_count(page), 1);
@@ -325,7 +324,21 @@ static void test_expect_resident(struct kunit *test, struct page *page)
 	KUNIT_EXPECT_TRUE(test, page_mapped(page));
 }
 
-static void migrate_round_trip(struct kunit *test)
+/* Evict a page. Returns its source entry, 0 if it could not be migrated. */
+static unsigned long test_evict_page(struct page *page)
+{
+	unsigned long src, entry, dst = 0;
+
+	migrate_device_range(&src, page_to_pfn(page), 1);
+	entry = src;
+	copy_to_ram(&src, &dst, 1);
+	migrate_device_pages(&src, &dst, 1);
+	migrate_device_finalize(&src, &dst, 1);
+
+	return entry;
+}
+
+static void migrate_device_test_round_trip(struct kunit *test)
 {
 	struct test_buf buf;
 	unsigned long i;
@@ -343,7 +356,7 @@ static void migrate_round_trip(struct kunit *test)
 	test_buf_unmap(test, &buf);
 }
 
-static void migrate_range_evicts(struct kunit *test)
+static void migrate_device_test_range_evicts(struct kunit *test)
 {
 	unsigned long src[TEST_POOL_PAGES], dst[TEST_POOL_PAGES];
 	struct test_buf buf;
@@ -367,7 +380,30 @@ static void migrate_range_evicts(struct kunit *test)
 	test_buf_unmap(test, &buf);
 }
 
-static void migrate_pfns_of_a_list(struct kunit *test)
+static void migrate_device_test_extra_reference(struct kunit *test)
+{
+	struct test_buf buf;
+	struct page *page;
+	unsigned long src, dst = 0;
+
+	test_buf_init(test, &buf, 1);
+	test_buf_to_device(test, &buf);
+	page = buf.dev_page[0];
+
+	/* Refused before the driver allocates and copies */
+	get_page(page);
+	migrate_device_range(&src, page_to_pfn(page), 1);
+	KUNIT_EXPECT_EQ(test, src, 0);
+	migrate_device_pages(&src, &dst, 1);
+	migrate_device_finalize(&src, &dst, 1);
+	put_page(page);
+
+	test_expect_resident(test, page);
+	test_buf_check(test, &buf);
+	test_buf_unmap(test, &buf);
+}
+
+static void migrate_device_test_pfns(struct kunit *test)
 {
 	struct page *page[6];
 	unsigned long src[ARRAY_SIZE(page)], dst[ARRAY_SIZE(page)];
@@ -412,7 +448,7 @@ static void migrate_pfns_of_a_list(struct kunit *test)
 	test_buf_unmap(test, &buf);
 }
 
-static void fault_page_is_locked(struct kunit *test)
+static void migrate_device_test_fault_page_is_locked(struct kunit *test)
 {
 	struct test_buf buf;
 
@@ -426,8 +462,8 @@ static void fault_page_is_locked(struct kunit *test)
 }
 
 /*
- * A thread that reads a word of another thread's address space; or, with @flags,
- * only has a fault.
+ * A thread that reads a word of another thread's address space, or, with @flags,
+ * only takes a fault.
  */
 struct test_faulter {
 	struct mm_struct *mm;
@@ -490,7 +526,7 @@ static void test_faulter_start(struct kunit *test, struct test_faulter *faulter,
 	wake_up_process(faulter->task);
 }
 
-/* Returns whether it ends soon. */
+/* Wait for the end of the thread. Returns whether that comes soon. */
 static bool test_faulter_ends(struct test_faulter *faulter)
 {
 	unsigned long left;
@@ -508,7 +544,7 @@ static vm_fault_t fault_slowly(struct vm_fault *vmf)
 	return fault_migrate(vmf, false);
 }
 
-static void fault_is_served_once(struct kunit *test)
+static void migrate_device_test_fault_is_served_once(struct kunit *test)
 {
 	struct test_faulter faulter[2];
 	struct test_buf buf;
@@ -531,7 +567,7 @@ static void fault_is_served_once(struct kunit *test)
 	test_buf_unmap(test, &buf);
 }
 
-static void fault_sleeps_while_page_is_locked(struct kunit *test)
+static void migrate_device_test_fault_sleeps_while_locked(struct kunit *test)
 {
 	struct test_faulter faulter;
 	struct test_buf buf;
@@ -562,7 +598,7 @@ static vm_fault_t fault_decline(struct vm_fault *vmf)
 	return ret;
 }
 
-/* A page with more references than accounted for is restored by the setup. */
+/* Have migrate_vma_setup() restore a page that has an extra reference. */
 static vm_fault_t fault_pinned(struct vm_fault *vmf)
 {
 	page_ref_inc(vmf->page);
@@ -573,7 +609,7 @@ static vm_fault_t fault_pinned(struct vm_fault *vmf)
 	return VM_FAULT_SIGBUS;
 }
 
-static void fault_page_is_restored(struct kunit *test)
+static void migrate_device_test_fault_page_is_restored(struct kunit *test)
 {
 	vm_fault_t (*fault[])(struct vm_fault *vmf) = {
 		fault_decline, fault_pinned,
@@ -597,7 +633,7 @@ static void fault_page_is_restored(struct kunit *test)
 	test_buf_unmap(test, &buf);
 }
 
-static void fault_is_delayed_once(struct kunit *test)
+static void migrate_device_test_fault_is_delayed_once(struct kunit *test)
 {
 	unsigned long start = jiffies;
 	struct test_buf buf;
@@ -636,7 +672,7 @@ static void test_delay_desc(const struct test_delay *delay, char *desc)
 
 KUNIT_ARRAY_PARAM(test_delay, test_delays, test_delay_desc);
 
-static void fault_is_delayed_where_allowed(struct kunit *test)
+static void migrate_device_test_fault_delayed_where_allowed(struct kunit *test)
 {
 	const struct test_delay *delay = test->param_value;
 	struct mm_struct *mm;
@@ -666,12 +702,7 @@ static void fault_is_delayed_where_allowed(struct kunit *test)
 
 static void delayed_evict(struct kunit *test, struct test_buf *buf)
 {
-	unsigned long src = page_to_pfn(buf->dev_page[0]), dst = 0;
-
-	KUNIT_EXPECT_EQ(test, 0, migrate_device_pfns(&src, 1));
-	copy_to_ram(&src, &dst, 1);
-	migrate_device_pages(&src, &dst, 1);
-	migrate_device_finalize(&src, &dst, 1);
+	KUNIT_EXPECT_NE(test, 0, test_evict_page(buf->dev_page[0]));
 }
 
 static void delayed_fault(struct kunit *test, struct test_buf *buf)
@@ -693,7 +724,7 @@ struct test_delayed {
 	int ret;
 };
 
-/* What ends a delay. A thread without flags repeats its access. */
+/* Events that end a delay. A thread without flags repeats its access. */
 static const struct test_delayed test_delayed[] = {
 	{ "eviction", delayed_evict },
 	{ "another fault", delayed_fault },
@@ -711,7 +742,7 @@ static void test_delayed_desc(const struct test_delayed *delayed, char *desc)
 
 KUNIT_ARRAY_PARAM(test_delayed, test_delayed, test_delayed_desc);
 
-/* Wait until somebody waits for the page to come, and holds nothing of it. */
+/* Wait until a delayed fault sleeps, without the page lock or a reference. */
 static void test_wait_delayed(struct kunit *test, struct page *page)
 {
 	unsigned long deadline = jiffies + TEST_PATIENCE;
@@ -724,7 +755,7 @@ static void test_wait_delayed(struct kunit *test, struct page *page)
 	KUNIT_EXPECT_EQ(test, atomic_read(&pool->nr_delays), 1);
 }
 
-static void fault_delay_ends(struct kunit *test)
+static void migrate_device_test_fault_delay_ends(struct kunit *test)
 {
 	const struct test_delayed *delayed = test->param_value;
 	struct test_faulter faulter;
@@ -759,7 +790,7 @@ static void fault_delay_ends(struct kunit *test)
 	test_buf_unmap(test, &buf);
 }
 
-static void fault_page_must_be_locked(struct kunit *test)
+static void migrate_device_test_fault_page_must_be_locked(struct kunit *test)
 {
 	unsigned long src = 0, dst = 0;
 	struct migrate_vma args = {
@@ -789,7 +820,7 @@ static struct anon_vma *test_anon_vma(struct page *page)
 	return (void *)((unsigned long)page->mapping & ~PAGE_MAPPING_FLAGS);
 }
 
-static void anon_vma_is_held(struct kunit *test)
+static void migrate_device_test_anon_vma_is_held(struct kunit *test)
 {
 	unsigned long src, dst;
 	struct anon_vma *anon_vma;
@@ -823,7 +854,7 @@ static void anon_vma_is_held(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, atomic_read(&anon_vma->refcount), refs);
 	test_expect_resident(test, page);
 
-	/* Restored, because somebody has pinned it */
+	/* Restored because of an extra reference */
 	page_ref_inc(page);
 	migrate_device_range(&src, page_to_pfn(page), 1);
 	page_ref_dec(page);
@@ -835,23 +866,20 @@ static void anon_vma_is_held(struct kunit *test)
 	test_buf_unmap(test, &buf);
 }
 
-static void evict_during_munmap(struct kunit *test)
+static void migrate_device_test_evict_during_munmap(struct kunit *test)
 {
 	unsigned long src[TEST_PAGES], dst[TEST_PAGES];
 	struct test_buf buf;
-	unsigned long i;
 
 	test_buf_init(test, &buf, TEST_PAGES);
 	test_buf_to_device(test, &buf);
-	for (i = 0; i < TEST_PAGES; i++)
-		src[i] = page_to_pfn(buf.dev_page[i]);
 
-	migrate_device_pfns(src, TEST_PAGES);
-	/* One half is migrated, and the other not. */
+	migrate_device_range(src, page_to_pfn(buf.dev_page[0]), TEST_PAGES);
+	/* Migrate one half, and restore the other. */
 	copy_to_ram(src, dst, TEST_PAGES / 2);
 	memset(dst + TEST_PAGES / 2, 0, sizeof(dst) / 2);
 	migrate_device_pages(src, dst, TEST_PAGES);
-	/* The VMA was all that kept the anon_vma; let it be really freed. */
+	/* The VMA had the last reference to the anon_vma; let it be freed. */
 	test_buf_unmap(test, &buf);
 	rcu_barrier();
 	migrate_device_finalize(src, dst, TEST_PAGES);
@@ -859,16 +887,25 @@ static void evict_during_munmap(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, pool_nr_used(), 0);
 }
 
+/* Get the page at an address, with a reference. */
+static struct page *test_get_page(struct kunit *test, unsigned long addr)
+{
+	struct page *page = NULL;
+
+	KUNIT_ASSERT_EQ(test, 1, get_user_pages_fast(addr, 1, 0, &page));
+	return page;
+}
+
 /*
- * Map memory with a huge page in it, at the address returned.  Returns 0 if there
- * is none to be had.
+ * Map memory with a huge page in it.  Returns the address of that page, or 0 if
+ * none is available.
  */
 static unsigned long test_huge_map(struct kunit *test)
 {
 	struct vm_area_struct *vma;
 	unsigned long addr;
 	struct page *page;
-	bool huge = false;
+	bool huge;
 
 	addr = kunit_vm_mmap(test, NULL, 0, 2 * PMD_SIZE, PROT_READ | PROT_WRITE,
 			     MAP_PRIVATE | MAP_ANONYMOUS, 0);
@@ -884,14 +921,14 @@ static unsigned long test_huge_map(struct kunit *test)
 	KUNIT_ASSERT_NOT_NULL(test, vma);
 
 	KUNIT_ASSERT_EQ(test, 0, put_user(1ULL, (u64 __user *)addr));
-	if (get_user_pages_fast(addr, 1, 0, &page) == 1) {
-		huge = PageTransHuge(compound_head(page));
-		put_page(page);
-	}
+	page = test_get_page(test, addr);
+	huge = PageTransHuge(compound_head(page));
+	put_page(page);
+
 	return huge ? addr : 0;
 }
 
-static void huge_page_found_locked(struct kunit *test)
+static void migrate_device_test_huge_page_found_locked(struct kunit *test)
 {
 	unsigned long src[1], dst[1] = {};
 	struct migrate_vma args = {
@@ -908,7 +945,7 @@ static void huge_page_found_locked(struct kunit *test)
 	if (!args.start)
 		kunit_skip(test, "no huge page");
 	args.end = args.start + PAGE_SIZE;
-	KUNIT_ASSERT_EQ(test, 1, get_user_pages_fast(args.start, 1, 0, &page));
+	page = test_get_page(test, args.start);
 	folio = page_folio(page);
 
 	folio_lock(folio);
@@ -928,7 +965,7 @@ static void huge_page_found_locked(struct kunit *test)
 }
 
 #ifdef CONFIG_X86
-/* Every flush of the TLB of an address space is counted. */
+/* The kernel counts every TLB flush of an address space. */
 static u64 test_nr_flushes(struct mm_struct *mm)
 {
 	return atomic64_read(&mm->context.tlb_gen);
@@ -964,8 +1001,8 @@ static const struct mmu_notifier_ops test_flushes_ops = {
 };
 
 /*
- * A base page, which is not exclusive so that it is not flushed on its own, in
- * front of the rest of a huge page that is mapped by PTEs
+ * Map a base page, not exclusive so that it is not flushed on its own, in front
+ * of the rest of a huge page that is mapped by PTEs.
  */
 static unsigned long test_huge_tail_map(struct kunit *test)
 {
@@ -985,14 +1022,14 @@ static unsigned long test_huge_tail_map(struct kunit *test)
 			vm_mmap(NULL, addr, PAGE_SIZE, PROT_READ | PROT_WRITE,
 				MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, 0));
 	KUNIT_ASSERT_EQ(test, 0, put_user(1ULL, (u64 __user *)addr));
-	KUNIT_ASSERT_EQ(test, 1, get_user_pages_fast(addr, 1, 0, &page));
+	page = test_get_page(test, addr);
 	ClearPageAnonExclusive(page);
 	put_page(page);
 
 	return addr;
 }
 
-static void split_flushes_tlb(struct kunit *test)
+static void migrate_device_test_split_flushes_tlb(struct kunit *test)
 {
 	struct test_flushes flushes = { .mn.ops = &test_flushes_ops };
 	unsigned long src[2], dst[2] = {};
@@ -1034,21 +1071,17 @@ struct test_evictor {
 static int test_evictor_fn(void *data)
 {
 	struct test_evictor *evictor = data;
-	unsigned long src, dst = 0;
 
-	migrate_device_range(&src, page_to_pfn(evictor->page), 1);
-	evictor->src = src;
-	migrate_device_pages(&src, &dst, 1);
-	migrate_device_finalize(&src, &dst, 1);
+	evictor->src = test_evict_page(evictor->page);
 	complete(&evictor->done);
 	return 0;
 }
 
 /*
- * The anon_vma that an unmapped page still points to must be left alone.  Here it
- * is kept by a second page, and locked, so that any use of it takes a while.
+ * The anon_vma that an unmapped page still points to must not be used.  Here, a
+ * second page keeps it, and it is locked, so that any use of it takes a while.
  */
-static void evict_skips_unmapped(struct kunit *test)
+static void migrate_device_test_evict_skips_unmapped(struct kunit *test)
 {
 	struct test_evictor evictor = { .src = ~0UL };
 	struct task_struct *task;
@@ -1088,9 +1121,9 @@ static void evict_skips_unmapped(struct kunit *test)
 	test_buf_unmap(test, &buf);
 }
 
-static void evict_skips_migrated(struct kunit *test)
+static void migrate_device_test_evict_skips_migrated(struct kunit *test)
 {
-	unsigned long src, dst, again;
+	unsigned long src, dst;
 	struct test_buf buf;
 	struct page *page;
 
@@ -1104,11 +1137,7 @@ static void evict_skips_migrated(struct kunit *test)
 	get_page(page);
 	migrate_device_finalize(&src, &dst, 1);
 
-	migrate_device_range(&again, page_to_pfn(page), 1);
-	KUNIT_EXPECT_EQ(test, again, 0);
-	copy_to_ram(&again, &dst, 1);
-	migrate_device_pages(&again, &dst, 1);
-	migrate_device_finalize(&again, &dst, 1);
+	KUNIT_EXPECT_EQ(test, test_evict_page(page), 0);
 	put_page(page);
 
 	test_buf_check(test, &buf);
@@ -1116,13 +1145,13 @@ static void evict_skips_migrated(struct kunit *test)
 	test_buf_unmap(test, &buf);
 }
 
-/* Flags that tell something of a page's contents */
+/* Flags that describe the contents of a page */
 static unsigned long test_content_flags(struct page *page)
 {
 	return page->flags & PAGE_FLAGS_CHECK_AT_PREP & ~BIT(PG_reserved);
 }
 
-static void free_page_has_no_flags(struct kunit *test)
+static void migrate_device_test_free_page_has_no_flags(struct kunit *test)
 {
 	struct test_buf buf;
 	struct page *page;
@@ -1148,7 +1177,7 @@ static void free_page_has_no_flags(struct kunit *test)
 	test_buf_unmap(test, &buf);
 }
 
-/* A page of locked memory, which is on the device, is not marked as such. */
+/* A device page of locked memory is neither marked nor counted as mlocked. */
 static void test_expect_not_mlocked(struct kunit *test, struct test_buf *buf)
 {
 	struct folio *folio;
@@ -1162,7 +1191,7 @@ static void test_expect_not_mlocked(struct kunit *test, struct test_buf *buf)
 						 NR_MLOCK));
 }
 
-static void mlock_leaves_device_pages_alone(struct kunit *test)
+static void migrate_device_test_mlock_skips_device_pages(struct kunit *test)
 {
 	struct test_buf buf;
 	struct page *page;
@@ -1172,19 +1201,17 @@ static void mlock_leaves_device_pages_alone(struct kunit *test)
 	test_buf_to_device(test, &buf);
 	test_expect_not_mlocked(test, &buf);
 
-	/* Back in RAM, they are locked as before. */
+	/* Back in RAM, the pages are locked as before. */
 	test_buf_check(test, &buf);
 	KUNIT_EXPECT_EQ(test, pool_nr_used(), 0);
 	test_expect_not_mlocked(test, &buf);
 	for (i = 0; i < TEST_PAGES; i++) {
-		KUNIT_ASSERT_EQ(test, 1,
-				get_user_pages_fast(test_page_addr(&buf, i), 1,
-						    0, &page));
+		page = test_get_page(test, test_page_addr(&buf, i));
 		KUNIT_EXPECT_TRUE(test, folio_test_mlocked(page_folio(page)));
 		put_page(page);
 	}
 
-	/* No batch of a CPU keeps a reference of what was unmapped. */
+	/* No batch of a CPU keeps a reference to an unmapped page. */
 	test_buf_to_device(test, &buf);
 	test_buf_unmap(test, &buf);
 	KUNIT_EXPECT_EQ(test, pool_nr_used(), 0);
@@ -1201,7 +1228,7 @@ static vm_fault_t fault_fails(struct vm_fault *vmf)
 	return VM_FAULT_SIGBUS;
 }
 
-static void hmm_tells_no_memory(struct kunit *test)
+static void migrate_device_test_hmm_reports_no_memory(struct kunit *test)
 {
 	struct mmu_interval_notifier notifier = {};
 	unsigned long pfn = 0;
@@ -1214,7 +1241,7 @@ static void hmm_tells_no_memory(struct kunit *test)
 
 	test_buf_init(test, &buf, 1);
 	test_buf_to_device(test, &buf);
-	/* What is asked of the notifier is whether it has seen anything. */
+	/* hmm_range_fault() only checks the notifier for an invalidation. */
 	notifier.mm = current->mm;
 	range.start = buf.addr;
 	range.end = buf.addr + PAGE_SIZE;
@@ -1316,26 +1343,29 @@ static void migrate_device_suite_exit(struct kunit_suite *suite)
 }
 
 static struct kunit_case migrate_device_test_cases[] = {
-	KUNIT_CASE(migrate_round_trip),
-	KUNIT_CASE(migrate_range_evicts),
-	KUNIT_CASE(migrate_pfns_of_a_list),
-	KUNIT_CASE(fault_page_is_locked),
-	KUNIT_CASE(fault_is_served_once),
-	KUNIT_CASE(fault_sleeps_while_page_is_locked),
-	KUNIT_CASE(fault_page_is_restored),
-	KUNIT_CASE(fault_is_delayed_once),
-	KUNIT_CASE_PARAM(fault_is_delayed_where_allowed, test_delay_gen_params),
-	KUNIT_CASE_PARAM(fault_delay_ends, test_delayed_gen_params),
-	KUNIT_CASE(fault_page_must_be_locked),
-	KUNIT_CASE(anon_vma_is_held),
-	KUNIT_CASE(evict_during_munmap),
-	KUNIT_CASE(huge_page_found_locked),
-	KUNIT_CASE(split_flushes_tlb),
-	KUNIT_CASE(evict_skips_unmapped),
-	KUNIT_CASE(evict_skips_migrated),
-	KUNIT_CASE(free_page_has_no_flags),
-	KUNIT_CASE(mlock_leaves_device_pages_alone),
-	KUNIT_CASE(hmm_tells_no_memory),
+	KUNIT_CASE(migrate_device_test_round_trip),
+	KUNIT_CASE(migrate_device_test_range_evicts),
+	KUNIT_CASE(migrate_device_test_extra_reference),
+	KUNIT_CASE(migrate_device_test_pfns),
+	KUNIT_CASE(migrate_device_test_fault_page_is_locked),
+	KUNIT_CASE(migrate_device_test_fault_is_served_once),
+	KUNIT_CASE(migrate_device_test_fault_sleeps_while_locked),
+	KUNIT_CASE(migrate_device_test_fault_page_is_restored),
+	KUNIT_CASE(migrate_device_test_fault_is_delayed_once),
+	KUNIT_CASE_PARAM(migrate_device_test_fault_delayed_where_allowed,
+			 test_delay_gen_params),
+	KUNIT_CASE_PARAM(migrate_device_test_fault_delay_ends,
+			 test_delayed_gen_params),
+	KUNIT_CASE(migrate_device_test_fault_page_must_be_locked),
+	KUNIT_CASE(migrate_device_test_anon_vma_is_held),
+	KUNIT_CASE(migrate_device_test_evict_during_munmap),
+	KUNIT_CASE(migrate_device_test_huge_page_found_locked),
+	KUNIT_CASE(migrate_device_test_split_flushes_tlb),
+	KUNIT_CASE(migrate_device_test_evict_skips_unmapped),
+	KUNIT_CASE(migrate_device_test_evict_skips_migrated),
+	KUNIT_CASE(migrate_device_test_free_page_has_no_flags),
+	KUNIT_CASE(migrate_device_test_mlock_skips_device_pages),
+	KUNIT_CASE(migrate_device_test_hmm_reports_no_memory),
 	{}
 };
 

@@ -22,7 +22,7 @@ struct drm_pagemap_device_addr;
 struct mm_struct;
 
 /**
- * struct drm_gpusvm_ops - what a driver implements
+ * struct drm_gpusvm_ops - operations of a driver
  */
 struct drm_gpusvm_ops {
 	/**
@@ -32,7 +32,7 @@ struct drm_gpusvm_ops {
 	 * may sleep.  Optional: without it, the helper allocates the bare
 	 * struct.
 	 *
-	 * Returns NULL if there is no memory.
+	 * Returns NULL if out of memory.
 	 */
 	struct drm_gpusvm_notifier *(*notifier_alloc)(void);
 
@@ -49,7 +49,7 @@ struct drm_gpusvm_ops {
 	 * mmap lock held; may sleep.  Optional: without it, the helper
 	 * allocates the bare struct.
 	 *
-	 * Returns NULL if there is no memory.
+	 * Returns NULL if out of memory.
 	 */
 	struct drm_gpusvm_range *(*range_alloc)(struct drm_gpusvm *gpusvm);
 
@@ -61,18 +61,18 @@ struct drm_gpusvm_ops {
 
 	/**
 	 * @invalidate: The mappings of the process in @mmu_range are about to
-	 * change: drop the GPU's translations of the ranges in it, wait until
-	 * the GPU does not use them any more, then call
+	 * change: zap the GPU's translations of the ranges in it, wait until
+	 * the GPU no longer uses them, then call
 	 * drm_gpusvm_range_unmap_pages() for these ranges, and for
 	 * %MMU_NOTIFY_UNMAP drm_gpusvm_range_set_unmapped(), too.
-	 * Afterwards the pages may be somebody else's and the device memory
-	 * gone, so that it is too late to unmap them.
+	 * Afterwards it is too late to unmap the pages: they may belong to
+	 * somebody else, and the device memory may be gone.
 	 * @mmu_range may reach beyond @notifier.
 	 *
-	 * Called with &drm_gpusvm.notifier_lock held for writing and, most
-	 * often, locks of the mm core: must neither allocate memory in a way
-	 * that enters reclaim, nor take a lock under which memory is
-	 * allocated, or under which this layer is called.  May sleep.  Must not
+	 * Called with &drm_gpusvm.notifier_lock held for writing and usually
+	 * locks of the mm core: must neither allocate memory in a way that
+	 * enters reclaim, nor take a lock under which memory is allocated, or
+	 * under which this layer is called.  May sleep.  Must not
 	 * fail.  Calls for one &struct drm_gpusvm never run concurrently.
 	 */
 	void (*invalidate)(struct drm_gpusvm *gpusvm,
@@ -81,15 +81,15 @@ struct drm_gpusvm_ops {
 };
 
 /**
- * struct drm_gpusvm_notifier - a slot of the address space that is watched
- * @gpusvm: What it is part of.
+ * struct drm_gpusvm_notifier - the watch on a slot of the address space
+ * @gpusvm: The struct drm_gpusvm that it is part of.
  * @notifier: The mmu interval notifier of the slot.
  * @itree: Node in &drm_gpusvm.root, the slot's addresses.
  *         Protected by the driver's lock.
  * @entry: Node in &drm_gpusvm.notifier_list.  Protected by the driver's lock.
  * @root: The ranges in the slot.  Protected by the driver's lock together with
  *        &drm_gpusvm.notifier_lock, see the locking section.
- * @range_list: The same, in the order of their addresses.  Protected as @root.
+ * @range_list: The ranges in the order of their addresses.  Protected as @root.
  * @flags: State of the notifier.
  * @flags.removed: The mmu interval notifier is gone already.  Protected by the
  *                 driver's lock.
@@ -114,16 +114,16 @@ struct drm_gpusvm_notifier {
  * @migrate_devmem: The memory of the range is of a kind that may migrate to the
  *                  device.  Constant.
  * @unmapped: The process has unmapped memory of the range, or the range was
- *            removed.  It can be mapped no more.
- * @partial_unmap: Other memory of the range was not unmapped with it.
+ *            removed.  It can no longer be mapped.
+ * @partial_unmap: Only a part of the range was unmapped.
  * @has_devmem_pages: &drm_gpusvm_range.dma_addr has device pages, and nothing
  *                    else unless they were mapped with
  *                    &drm_gpusvm_ctx.allow_mixed.
- * @has_dma_mapping: &drm_gpusvm_range.dma_addr has mappings, of whatever kind.
- * @__flags: All of them, to read them at once by READ_ONCE() where
- *           &drm_gpusvm.notifier_lock is not held.
+ * @has_dma_mapping: &drm_gpusvm_range.dma_addr has mappings, of either kind.
+ * @__flags: All flags, for a single READ_ONCE() without
+ *           &drm_gpusvm.notifier_lock.
  *
- * Only written by the helper, all at once.
+ * Written only by the helper, all at once.
  */
 struct drm_gpusvm_range_flags {
 	union {
@@ -139,21 +139,21 @@ struct drm_gpusvm_range_flags {
 };
 
 /**
- * struct drm_gpusvm_range - a piece of memory that is mapped for the GPU at
- * once
- * @gpusvm: What it is part of.
+ * struct drm_gpusvm_range - a part of the address space that is mapped for the
+ * GPU as a unit
+ * @gpusvm: The struct drm_gpusvm that it is part of.
  * @notifier: The notifier of its slot.
  * @refcount: References; one of them is dropped by drm_gpusvm_range_remove().
  * @itree: Node in &drm_gpusvm_notifier.root, the range's addresses.
- *         Protected as that.
- * @entry: Node in &drm_gpusvm_notifier.range_list.  Protected as that.
+ *         Protected as the tree.
+ * @entry: Node in &drm_gpusvm_notifier.range_list.  Protected as the list.
  * @notifier_seq: Sequence number of the notifier when the pages were mapped.
  *                Protected by &drm_gpusvm.notifier_lock.
  * @dma_addr: Addresses of the range's pages for the device, one entry for each
  *            mapping, in the order of the pages.  An entry of order n stands
- *            for 2^n pages; so the entries end where the sum of these is the
- *            size of the range, and the rest of the array is unused.  Only
- *            valid while drm_gpusvm_range_pages_valid() is.
+ *            for 2^n pages; the entries end where these add up to the size of
+ *            the range, and the rest of the array is unused.  Valid only while
+ *            drm_gpusvm_range_pages_valid() is true.
  *            Protected by &drm_gpusvm.notifier_lock.
  * @dpagemap: The memory that the device pages of the range are part of, or NULL
  *            if it has none.  Protected by &drm_gpusvm.notifier_lock.
@@ -174,43 +174,43 @@ struct drm_gpusvm_range {
 
 	/* private: */
 	/*
-	 * Nests in a notifier lock that is held for reading, and makes two of
-	 * its holders change the mappings one after the other.
+	 * Nests in the notifier lock held for reading, and serializes changes
+	 * of the mappings among its holders.
 	 */
 	struct mutex map_lock;
 	/* The mappings are for reading.  Protected as @dma_addr. */
 	bool read_only;
 	/* The process's memory changed since.  Protected as @dma_addr. */
 	bool stale;
-	/* How often it changed.  Protected by &drm_gpusvm.notifier_lock. */
+	/* Number of changes.  Protected by &drm_gpusvm.notifier_lock. */
 	unsigned long epoch;
 };
 
 /**
  * struct drm_gpusvm - the part of an address space that a GPU mirrors
- * @name: For messages.
+ * @name: Name, for messages.
  * @drm: The device that the pages are mapped for.
- * @mm: The address space, with a reference by mmgrab().
+ * @mm: The address space; holds mm_count.
  * @device_private_page_owner: Owner cookie of the device-private pages that the
  *                             device can access.
  * @mm_start: First address that is mirrored.
- * @mm_range: Size in bytes of what is mirrored.
+ * @mm_range: Size in bytes of the mirrored addresses.
  * @notifier_size: Size in bytes of the slots, a power of two.
  * @ops: The driver's operations.
  * @chunk_sizes: Sizes in bytes that ranges may have: powers of two, descending.
- *               The array is the driver's and has to stay.
+ *               The driver's array, not a copy.
  * @num_chunks: Entries of @chunk_sizes.
- * @notifier_lock: Keeps the process's mappings and the ranges' in step.  The
+ * @notifier_lock: Keeps the ranges' mappings in step with the process's.  The
  *                 invalidation of mappings is the writer, see the locking
  *                 section.
  * @root: The notifiers.  Protected by the driver's lock.
- * @notifier_list: The same, in the order of their addresses.  Protected by the
- *                 driver's lock.
+ * @notifier_list: The notifiers in the order of their addresses.  Protected by
+ *                 the driver's lock.
  * @lock_dep_map: The driver's lock, see drm_gpusvm_driver_set_lock().
  *
- * Embedded in the driver's object and not reference counted: it has to stay
- * until drm_gpusvm_fini() and the last drm_gpusvm_range_put() are over.
- * Everything is set by drm_gpusvm_init(); the driver only reads it.
+ * Embedded in the driver's object and not reference counted: it must outlive
+ * drm_gpusvm_fini() and the last drm_gpusvm_range_put().  drm_gpusvm_init()
+ * sets all members; the driver only reads them.
  */
 struct drm_gpusvm {
 	const char *name;
@@ -234,19 +234,19 @@ struct drm_gpusvm {
 };
 
 /**
- * struct drm_gpusvm_ctx - how the caller wants it
+ * struct drm_gpusvm_ctx - options of a call
  * @check_pages_threshold: Chunks up to and including this size in bytes are
  *                         chosen only if all of their pages are present; larger
- *                         ones without a look.  The smallest chunk that fits is
- *                         chosen in any case.  0 for no look at all.
+ *                         ones without a check.  The smallest chunk that fits
+ *                         is always good enough.  0: no check at all.
  * @timeslice_ms: Milliseconds that pages stay on the device, for the driver to
- *                hand on to drm_pagemap_populate_mm().
+ *                pass to drm_pagemap_populate_mm().
  * @in_notifier: The caller is &drm_gpusvm_ops.invalidate, and
  *               &drm_gpusvm.notifier_lock is held for writing.
  * @read_only: The device does not write.
- * @devmem_possible: The memory may migrate to the device, if it is of that
- *                   kind.
- * @devmem_only: Pages that are not device pages are not to be mapped.
+ * @devmem_possible: The memory may migrate to the device, if its kind allows
+ *                   that.
+ * @devmem_only: Only device pages may be mapped.
  * @allow_mixed: Some pages of a range may be in device memory, and others in
  *               RAM.  Without it, a range is in device memory as a whole, or
  *               not at all.
@@ -316,9 +316,9 @@ static inline void __drm_gpusvm_driver_set_lock(struct drm_gpusvm *gpusvm,
 
 /**
  * drm_gpusvm_driver_set_lock() - Name the driver's lock
- * @gpusvm: After drm_gpusvm_init().
- * @lock: The mutex or rw_semaphore under which the driver calls what needs the
- *        driver's lock, see the locking section.
+ * @gpusvm: The struct, after drm_gpusvm_init().
+ * @lock: The mutex or rw_semaphore that is the driver's lock, see the locking
+ *        section.
  *
  * From then on, lockdep checks that it is held.  To be called once.
  *
@@ -424,7 +424,7 @@ drm_gpusvm_notifier_end(struct drm_gpusvm_notifier *notifier)
  *
  * Context: Any.
  * Return: The size in bytes: &drm_gpusvm.notifier_size, or less at the edges of
- * what is mirrored.
+ * the mirrored addresses.
  */
 static inline unsigned long
 drm_gpusvm_notifier_size(struct drm_gpusvm_notifier *notifier)
@@ -452,8 +452,8 @@ __drm_gpusvm_range_next(struct drm_gpusvm_range *range)
 
 /**
  * drm_gpusvm_for_each_range() - Go over the ranges of a notifier
- * @range__: Cursor, a &struct drm_gpusvm_range pointer.  If it is not NULL in
- *           the beginning, the iteration starts from it.
+ * @range__: Cursor, a &struct drm_gpusvm_range pointer.  If it is not NULL, the
+ *           iteration starts from it.
  * @notifier__: The notifier.
  * @start__: Address to start from.
  * @end__: Address to end before.

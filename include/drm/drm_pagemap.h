@@ -23,7 +23,7 @@ struct drm_pagemap_region;
 struct drm_printer;
 
 /**
- * enum drm_interconnect_protocol - how a device reaches a page
+ * enum drm_interconnect_protocol - the kind of a device address
  * @DRM_INTERCONNECT_SYSTEM: A DMA address of system memory, made by the DMA
  *                           API for the device.
  * @DRM_INTERCONNECT_DRIVER: The first value that drivers define themselves, for
@@ -43,7 +43,7 @@ enum drm_interconnect_protocol {
 /**
  * struct drm_pagemap_device_addr - a page, or a run of pages, as a device
  * addresses it
- * @addr: Address in bytes.  What it is relative to depends on @proto.
+ * @addr: Address in bytes.  @proto tells its origin.
  * @proto: enum drm_interconnect_protocol or a driver's own value.
  * @order: The address covers ``PAGE_SIZE << order`` bytes.
  * @dir: enum dma_data_direction the address was mapped with.
@@ -153,7 +153,7 @@ drm_pagemap_device_addr_unpack(struct drm_pagemap_packed_addr packed)
 }
 
 /**
- * struct drm_pagemap_ops - what a provider of device memory implements
+ * struct drm_pagemap_ops - operations of a provider of device memory
  */
 struct drm_pagemap_ops {
 	/**
@@ -206,7 +206,7 @@ struct drm_pagemap {
 };
 
 /**
- * struct drm_pagemap_devmem_ops - what a driver implements for its allocations
+ * struct drm_pagemap_devmem_ops - operations of a driver's allocations
  */
 struct drm_pagemap_devmem_ops {
 	/**
@@ -266,7 +266,7 @@ struct drm_pagemap_devmem_ops {
 /**
  * struct drm_pagemap_devmem - an allocation of device memory for a range
  * @dev: The device that copies: DMA mappings are made for it.
- * @mm: The address space it was first made for.  Informative: the layer never
+ * @mm: The address space it was made for.  Informative: the layer never
  *      dereferences it, since pages outlive it after fork().
  * @detached: Completed when no device page of the allocation is in use any more.
  * @ops: The driver's operations.
@@ -280,8 +280,8 @@ struct drm_pagemap_devmem_ops {
  *                        eviction.
  * @flags: %DRM_PAGEMAP_DEVMEM_CLEARED or 0.  Set by the driver after
  *         drm_pagemap_devmem_init().
- * @fault_window: How many bytes a CPU fault brings back at once, rounded up to
- *                pages; 0 for the whole allocation.  The window is aligned to
+ * @fault_window: Number of bytes that a CPU fault brings back at once, rounded up
+ *                to pages; 0 for the whole allocation.  The window is aligned to
  *                its size, counted from the start of the migrated range.  Set
  *                by the driver after drm_pagemap_devmem_init().
  *
@@ -302,7 +302,7 @@ struct drm_pagemap_devmem {
 };
 
 /**
- * DRM_PAGEMAP_MIGRATE_PARTIAL - Move what can be moved and is missing.
+ * DRM_PAGEMAP_MIGRATE_PARTIAL - Move missing pages, as far as they can move.
  *
  * Without it, a migration is all or nothing.
  */
@@ -346,7 +346,7 @@ struct drm_pagemap_migration {
 };
 
 /**
- * enum drm_pagemap_counter - what a region counts
+ * enum drm_pagemap_counter - counters of a region
  * @DRM_PAGEMAP_PAGES_TO_DEVMEM: Pages migrated to the region.
  * @DRM_PAGEMAP_PAGES_FAULTED: Pages that CPU faults migrated to RAM.
  * @DRM_PAGEMAP_PAGES_EVICTED: Pages that eviction migrated to RAM.
@@ -354,7 +354,7 @@ struct drm_pagemap_migration {
  * @DRM_PAGEMAP_TIMESLICE_SLEEPS: CPU faults that slept for the timeslice.
  * @DRM_PAGEMAP_TO_DEVMEM_FAILS: Migrations to the region that failed.
  * @DRM_PAGEMAP_TO_RAM_FAILS: Copies to RAM that failed, in passes.
- * @DRM_PAGEMAP_NUM_COUNTERS: How many there are.
+ * @DRM_PAGEMAP_NUM_COUNTERS: The number of counters.
  */
 enum drm_pagemap_counter {
 	DRM_PAGEMAP_PAGES_TO_DEVMEM,
@@ -369,7 +369,7 @@ enum drm_pagemap_counter {
 
 /**
  * struct drm_pagemap_region - a registered pool of device-private pages
- * @pgmap: What the mm core knows of the pool.
+ * @pgmap: The pool as the mm core knows it.
  * @dpagemap: The memory that the region backs.
  * @drm: The device, for messages and debugfs.
  * @start_pfn: First page frame number.

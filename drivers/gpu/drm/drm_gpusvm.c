@@ -11,7 +11,6 @@
 #include <linux/sched/mm.h>
 #include <linux/slab.h>
 
-#include <kunit/static_stub.h>
 #include <kunit/visibility.h>
 
 #include <drm/drm_device.h>
@@ -22,49 +21,48 @@
 /**
  * DOC: Overview
  *
- * GPU SVM lets a GPU use the memory of a process by the addresses of the
- * process: whatever the process has allocated, and wherever it is, in RAM or in
- * device memory.
+ * GPU SVM lets a GPU use the memory of a process at the process's own
+ * addresses: everything that the process has allocated, in RAM or in device
+ * memory.
  *
  * The helper divides the address space into slots, each with a *notifier* that
- * tells when the process's mappings change, and has *ranges* in them, made when
- * the GPU faults.  A range is what is mapped for the GPU at once.  It has one
- * of the chunk sizes that the driver gives, is aligned to its size, and never
- * reaches beyond a VMA or a slot.  drm_gpusvm_range_get_pages() makes the pages
- * of a range present and gives their addresses for the device, from which the
- * driver makes the GPU's translations.  When the process's mappings change,
- * &drm_gpusvm_ops.invalidate takes them away.
+ * reports changes of the process's mappings, and populates the slots with
+ * *ranges* as the GPU faults.  A range is the unit of mapping.  It has one of
+ * the driver's chunk sizes, is aligned to its size, and never crosses the
+ * boundary of a VMA or a slot.  drm_gpusvm_range_get_pages() makes the pages of
+ * a range present and returns their addresses for the device, from which the
+ * driver builds the GPU's translations.  When the process's mappings change,
+ * &drm_gpusvm_ops.invalidate tears these down.
  *
- * Migration is none of its business.  The driver may move the memory of a range
- * to the device before it gets the pages, by drm_pagemap_populate_mm(); what is
- * there already, or cannot move, is mapped where it is.  A range with pages in
- * both places is only for drivers that say so, &drm_gpusvm_ctx.allow_mixed.
+ * Migration is left to the driver, which may move the memory of a range to the
+ * device with drm_pagemap_populate_mm() before it gets the pages.  Pages that
+ * are there already, or cannot move, are mapped where they are.  Only drivers
+ * that set &drm_gpusvm_ctx.allow_mixed get ranges with pages in both places.
  *
- * Words used here: an *end* is exclusive, *npages* counts pages of PAGE_SIZE,
- * other sizes are in bytes.  To *map* a page is to make it accessible for the
- * device, to *bind* a range is to write the GPU's page table, to *zap* it is to
- * clear it.  To *evict* a range is to bring its pages back to RAM.
+ * Terms: an *end* is exclusive, *npages* counts pages of PAGE_SIZE, other sizes
+ * are in bytes.  To *map* a page is to make it accessible to the device, to
+ * *bind* a range is to write the GPU's page table, to *zap* it is to clear the
+ * latter.  To *evict* a range is to bring its pages back to RAM.
  */
 
 /**
  * DOC: Life cycle
  *
- * struct drm_gpusvm is part of the driver's own object and lives as long as
- * that. It keeps the struct mm_struct, but not the address space in it: when
- * the process exits, every range is invalidated, and what would need the
- * address space fails with -EFAULT.
+ * struct drm_gpusvm is embedded in the driver's own object and shares its
+ * lifetime.  It holds mm_count, not mm_users: when the process exits, every
+ * range is invalidated, and calls that need the address space fail with
+ * -EFAULT.
  *
- * A notifier is made with the first range of its slot and goes with the
+ * A notifier is created with the first range of its slot and goes with the
  * last.  A range stays until drm_gpusvm_range_remove(), however often it is
- * mapped and invalidated meanwhile.  A driver that looks at a range without its
- * lock takes a reference; it may find &drm_gpusvm_range_flags.unmapped set,
- * which means that the range is of no use any more.
+ * mapped and invalidated meanwhile.  A driver that uses a range without holding
+ * its own lock takes a reference; if it then finds
+ * &drm_gpusvm_range_flags.unmapped set, the range is of no use any more.
  *
  * When the process unmaps memory of a range, the invalidate callback calls
  * drm_gpusvm_range_set_unmapped().  It cannot remove the range itself, so it
- * puts it in a list for later.  If only a part was unmapped, the range is
- * evicted and removed as a whole, and new and smaller ranges replace it on the
- * next fault.
+ * queues it for later.  If only a part was unmapped, the range is evicted and
+ * removed as a whole, and the next fault replaces it by smaller ones.
  */
 
 /**
@@ -75,99 +73,82 @@
  * ========================== =========== ======================================
  * the driver's lock          exclusive   insertion and removal of ranges and
  *                                        notifiers
- *                            any         ranges from being removed: held by who
- *                                        looks for, maps or evicts them
+ *                            any         ranges from being removed: held to
+ *                                        look up, map or evict them
  * mmap lock                  read        VMAs; taken by the helper
- * the notifier lock          write       the state of ranges, when the mappings
- *                                        of the process change: the invalidate
- *                                        callback
- *                            read        that nothing is invalidated: held by
- *                                        who maps, binds, inserts or removes
- * the range's own lock       exclusive   the mappings of a range, between those
- *                                        who hold the above for reading
+ * the notifier lock          write       the state of ranges while mappings of
+ *                                        the process change: held for the
+ *                                        invalidate callback
+ *                            read        ranges from being invalidated: held to
+ *                                        map, bind, insert or remove them
+ * the range's own lock       exclusive   the mappings of a range, among holders
+ *                                        of the notifier lock for reading
  * ========================== =========== ======================================
  *
  * The order is the driver's lock, mmap lock, &drm_gpusvm.notifier_lock, the
  * range's own lock, the driver's locks for its page tables.
  *
- * &drm_gpusvm.notifier_lock looks upside down: who changes the lists of ranges
- * holds it for reading.  That is enough, because the driver's lock already
- * keeps such changes apart from each other, so that the only one left to be
- * kept out is the invalidate callback, which is the writer.  Being the writer,
- * it is alone: it may change whatever it likes.
+ * &drm_gpusvm.notifier_lock looks upside down: the lists of ranges are changed
+ * under it held for reading.  That is enough: the driver's lock serializes such
+ * changes, which leaves only the invalidate callback to be kept out, and that
+ * is the writer.  As the writer it runs alone and may change anything.
  *
- * Invalidation may come from memory reclaim.  Therefore no memory is allocated
- * under &drm_gpusvm.notifier_lock, in a way that enters reclaim, and the
- * driver's lock must not be taken in the invalidate callback.  Lockdep is told
- * both, if the driver names its lock by drm_gpusvm_driver_set_lock().
+ * Invalidation may come from memory reclaim.  Therefore allocations under
+ * &drm_gpusvm.notifier_lock must not enter reclaim, and the invalidate callback
+ * must not take the driver's lock.  Lockdep checks both if the driver names its
+ * lock with drm_gpusvm_driver_set_lock().
  */
 
 /**
  * DOC: Races
  *
- * Nothing is kept from changing by a lock: neither the process's mappings nor
- * where its pages are.  What was looked up is checked once more under
- * &drm_gpusvm.notifier_lock, and looked up again if it has changed.  Every such
- * loop has a deadline, so a process that never stops to change its memory gets
- * an error rather than the CPU.  The driver does the same between mapping and
+ * No lock keeps the process's mappings, or the location of its pages, from
+ * changing.  Pages that were looked up are checked again under
+ * &drm_gpusvm.notifier_lock, and looked up again if they changed.  Every such
+ * loop has a deadline, so a process that keeps changing its memory gets an
+ * error rather than the CPU.  The driver does the same between mapping and
  * binding a range, with drm_gpusvm_range_pages_valid().
  *
- * The deadline says when no other try is begun, and does not cut a try short.
- * A try may sleep for longer, for what a page fault waits for, such as I/O, and
- * by mmu_interval_read_begin() for invalidations: not for those to come, but
- * until there is none in the address space, if one that was under way had told
- * the notifier.  Who is waited for needs none of the locks that are held
- * meanwhile, the driver's and the mmap lock for reading, so the wait ends; only
- * threads that invalidate without a gap between them, which other memory is
- * enough for, can draw it out.  A signal does not end it.
+ * No new try begins after the deadline, but a try is not cut short.  It may
+ * sleep for longer: in a page fault, for I/O and the like, and in
+ * mmu_interval_read_begin(), for invalidations.  The latter does not wait for
+ * invalidations to come; but if one that the notifier was told of is under way,
+ * it waits until there is none in the whole address space.  The locks held
+ * meanwhile, the driver's and the mmap lock for reading, are not needed to
+ * finish an invalidation, so the wait ends.  Only threads that invalidate
+ * without a gap, be it elsewhere in the address space, can prolong it.  Signals
+ * do not interrupt it.
  *
  * Pages of a process are shared after fork(), in device memory as in RAM.  Only
- * pages that the process itself may write are mapped to be written.
+ * pages that the process itself may write are mapped for writing.
  *
- * Eviction of device memory, by drm_pagemap_evict_to_ram(), only looks at
- * pages. It knows neither processes nor ranges, and finds those that have the
- * pages mapped by their notifiers.
+ * Eviction of device memory with drm_pagemap_evict_to_ram() works on pages.  It
+ * knows neither processes nor ranges, and reaches those that map the pages
+ * through their notifiers.
  */
 
 /**
  * DOC: Accounting
  *
- * What a range needs, of which the array of addresses is the most, 8 KiB for
- * each 2 MiB on most machines, is charged to the memory cgroup of the calling
- * task, or to the one that set_active_memcg() names.  A driver that serves GPU
- * faults in a worker names that of the process, since user space decides how
- * much of it there is, and allocates what it has itself per notifier and per
- * range with %GFP_KERNEL_ACCOUNT, too.
+ * The memory of a range, mostly its array of addresses with 8 KiB for each
+ * 2 MiB on most machines, is charged to the memory cgroup of the calling task,
+ * or to that set by set_active_memcg().  User space decides how much of it is
+ * needed, so a driver that serves GPU faults in a worker sets the cgroup of the
+ * process, and allocates its own objects per notifier and per range with
+ * %GFP_KERNEL_ACCOUNT, too.
  */
 
 /**
  * DOC: Drivers
  *
- * What a driver does is to be seen in the following, which is part of the unit
- * tests.  Errors that are worth another try are -EAGAIN, as the range changed
- * before it was bound, -EOPNOTSUPP after an eviction, and -EFAULT and -EPERM,
- * with which a change of the process's mappings may have come to light that
- * has marked the range as garbage.
+ * The following driver is part of the unit tests.  Errors worth another try are
+ * -EAGAIN, if the range changed before it was bound, -EOPNOTSUPP after an
+ * eviction, and -EFAULT and -EPERM, which may be due to a change of the
+ * process's mappings that has marked the range as garbage.
  */
 
-/* Retry loops give up after that many milliseconds. */
+/* Milliseconds after which retry loops give up. */
 #define DRM_GPUSVM_TIMEOUT_MS	HMM_RANGE_DEFAULT_TIMEOUT
-
-/**
- * drm_gpusvm_inject() - Let tests fail a step
- * @gpusvm: The struct drm_gpusvm.
- * @step: The step.
- *
- * Context: Any that @step runs in.
- * Return: Whether the step is to fail: no, unless a KUnit case says otherwise.
- */
-bool drm_gpusvm_inject(struct drm_gpusvm *gpusvm, enum drm_gpusvm_step step)
-{
-	KUNIT_STATIC_STUB_REDIRECT(drm_gpusvm_inject, gpusvm, step);
-
-	return false;
-}
-EXPORT_SYMBOL_IF_KUNIT(drm_gpusvm_inject);
 
 static struct drm_gpusvm_notifier *
 to_drm_gpusvm_notifier(struct interval_tree_node *node)
@@ -194,7 +175,7 @@ drm_gpusvm_itree_prev(struct interval_tree_node *node)
  *
  * Context: Any.
  * Return: The slot: aligned to the size of a notifier, except at the edges of
- * what is mirrored.
+ * the mirrored addresses.
  */
 struct drm_gpusvm_span
 drm_gpusvm_slot(const struct drm_gpusvm *gpusvm, unsigned long addr)
@@ -214,7 +195,7 @@ EXPORT_SYMBOL_IF_KUNIT(drm_gpusvm_slot);
 /**
  * drm_gpusvm_chunk_fits() - Whether a chunk stays within bounds
  * @size: Size of the chunk in bytes, a power of two.
- * @addr: Address that is to be in the chunk.
+ * @addr: Address that the chunk contains.
  * @bounds: The bounds; @addr is in them.
  * @chunk: Out: the chunk, aligned to its size.
  *
@@ -238,8 +219,8 @@ EXPORT_SYMBOL_IF_KUNIT(drm_gpusvm_chunk_fits);
  */
 
 /*
- * Runs before the process's mappings change.  Ranges are no longer valid even
- * if the driver leaves them mapped.
+ * Runs before the process's mappings change.  Ranges become invalid even if the
+ * driver leaves them mapped.
  */
 static bool
 drm_gpusvm_notifier_invalidate(struct mmu_interval_notifier *mni,
@@ -318,8 +299,8 @@ drm_gpusvm_notifier_alloc(struct drm_gpusvm *gpusvm, unsigned long addr)
 }
 
 /*
- * The notifier of the slot of @addr, with a new one registered if there is
- * none. Not under the mmap lock, which registering may take for writing.
+ * Find or register the notifier of the slot of @addr.  Not under the mmap lock,
+ * which registration may take for writing.
  */
 static struct drm_gpusvm_notifier *
 drm_gpusvm_notifier_find_or_add(struct drm_gpusvm *gpusvm, unsigned long addr)
@@ -327,6 +308,8 @@ drm_gpusvm_notifier_find_or_add(struct drm_gpusvm *gpusvm, unsigned long addr)
 	struct drm_gpusvm_notifier *notifier;
 	struct interval_tree_node *prev;
 	int err;
+
+	drm_gpusvm_driver_lock_held(gpusvm, 0);
 
 	notifier = drm_gpusvm_notifier_find(gpusvm, addr);
 	if (notifier)
@@ -356,6 +339,9 @@ drm_gpusvm_notifier_find_or_add(struct drm_gpusvm *gpusvm, unsigned long addr)
 /* Stop watching.  Waits for invalidations, so not under the notifier lock. */
 static void drm_gpusvm_notifier_unregister(struct drm_gpusvm_notifier *notifier)
 {
+	drm_gpusvm_driver_lock_held(notifier->gpusvm, 0);
+	lockdep_assert_not_held(&notifier->gpusvm->notifier_lock);
+
 	if (notifier->flags.removed)
 		return;
 
@@ -367,6 +353,8 @@ static void drm_gpusvm_notifier_unregister(struct drm_gpusvm_notifier *notifier)
 static void drm_gpusvm_notifier_prune(struct drm_gpusvm *gpusvm,
 				      struct drm_gpusvm_notifier *notifier)
 {
+	drm_gpusvm_driver_lock_held(gpusvm, 0);
+
 	if (!RB_EMPTY_ROOT(&notifier->root.rb_root))
 		return;
 
@@ -416,6 +404,7 @@ static void drm_gpusvm_range_insert(struct drm_gpusvm_notifier *notifier,
 {
 	struct interval_tree_node *prev;
 
+	drm_gpusvm_driver_lock_held(notifier->gpusvm, 0);
 	lockdep_assert_held(&notifier->gpusvm->notifier_lock);
 
 	interval_tree_insert(&range->itree, &notifier->root);
@@ -425,9 +414,9 @@ static void drm_gpusvm_range_insert(struct drm_gpusvm_notifier *notifier,
 }
 
 /*
- * Whether every page of a chunk is there, without making it so.  A walk that
- * faults nothing needs no notifier, only the mm: a page that comes or goes at
- * the same time makes the choice of a chunk neither right nor wrong.
+ * Whether every page of a chunk is present, without faulting any.  Such a walk
+ * needs no notifier, only the mm: a page that comes or goes at the same time
+ * makes the choice of a chunk neither right nor wrong.
  */
 static bool drm_gpusvm_chunk_present(struct drm_gpusvm *gpusvm,
 				     struct drm_gpusvm_span chunk)
@@ -483,7 +472,7 @@ static int drm_gpusvm_choose_chunk(struct drm_gpusvm *gpusvm,
 		    drm_gpusvm_range_find(notifier, try.start, try.end))
 			continue;
 
-		/* Should none be present, the smallest serves the fault. */
+		/* If none is present, the smallest serves the fault. */
 		*chunk = try;
 		err = 0;
 		if (size > threshold || drm_gpusvm_chunk_present(gpusvm, try))
@@ -493,7 +482,7 @@ static int drm_gpusvm_choose_chunk(struct drm_gpusvm *gpusvm,
 	return err;
 }
 
-/* Find or make the range of @addr.  The mmap lock keeps the VMA as it is. */
+/* Find or insert the range of @addr.  The mmap lock keeps the VMA stable. */
 static struct drm_gpusvm_range *
 drm_gpusvm_range_add(struct drm_gpusvm_notifier *notifier, unsigned long addr,
 		     struct drm_gpusvm_span gpuva,
@@ -541,8 +530,8 @@ drm_gpusvm_range_add(struct drm_gpusvm_notifier *notifier, unsigned long addr,
 }
 
 /*
- * Take a range out of its notifier, which may be left without any.  The driver
- * may have a reference to the range, so it is marked as of no use.
+ * Take a range out of its notifier, which may be left with none.  The driver
+ * may hold a reference to the range, so it is marked as of no use.
  */
 static void drm_gpusvm_range_detach(struct drm_gpusvm_range *range)
 {
@@ -588,7 +577,7 @@ static bool drm_gpusvm_chunks_ok(const unsigned long *chunk_sizes,
 		if (!is_power_of_2(chunk_sizes[i]) ||
 		    (i && chunk_sizes[i] >= chunk_sizes[i - 1]))
 			return false;
-		/* Others are never chosen. */
+		/* Other sizes are never chosen. */
 		usable |= chunk_sizes[i] >= PAGE_SIZE &&
 			  chunk_sizes[i] <= notifier_size;
 	}
@@ -598,20 +587,20 @@ static bool drm_gpusvm_chunks_ok(const unsigned long *chunk_sizes,
 
 /**
  * drm_gpusvm_init() - Set up a struct drm_gpusvm
- * @gpusvm: The struct, whatever is in it.
- * @name: Name, for messages.  Has to stay.
+ * @gpusvm: The struct; need not be zeroed.
+ * @name: Name, for messages.  Not copied.
  * @drm: The device that the pages are mapped for.
- * @mm: The address space.  The caller's reference is not taken over.
+ * @mm: The address space.  The caller keeps its reference.
  * @device_private_page_owner: Owner cookie of the device-private pages that the
  *                             device can access.
  * @mm_start: First address to mirror, page aligned.
- * @mm_range: Size in bytes of what to mirror, page aligned.
+ * @mm_range: Size in bytes of the addresses to mirror, page aligned.
  * @notifier_size: Size in bytes of the notifiers' slots, a power of two, not
  *                 less than a page.
- * @ops: The driver's operations.  Has to stay.
+ * @ops: The driver's operations.  Not copied.
  * @chunk_sizes: Sizes in bytes that ranges may have: powers of two, descending.
  *               Sizes less than a page or larger than @notifier_size are never
- *               used, but there must be another.  Has to stay.
+ *               used, but there must be at least one other.  Not copied.
  * @num_chunks: Entries of @chunk_sizes.
  *
  * Undone by drm_gpusvm_fini().
@@ -677,8 +666,8 @@ EXPORT_SYMBOL_GPL(drm_gpusvm_init);
  * is then as after drm_gpusvm_init() and may be used again.
  *
  * Context: Process context, may sleep.  With the driver's lock held, unless
- * there is no range, as when the driver fails to set up the rest.  With neither
- * the mmap lock nor &drm_gpusvm.notifier_lock.
+ * there is no range, as in the driver's error paths.  With neither the mmap
+ * lock nor &drm_gpusvm.notifier_lock.
  */
 void drm_gpusvm_free(struct drm_gpusvm *gpusvm)
 {
@@ -693,7 +682,7 @@ void drm_gpusvm_free(struct drm_gpusvm *gpusvm)
 
 	list_for_each_entry_safe(notifier, next_notifier,
 				 &gpusvm->notifier_list, entry) {
-		/* No invalidation of what is about to go anyway. */
+		/* Ranges that are about to go need no invalidation. */
 		drm_gpusvm_notifier_unregister(notifier);
 
 		list_for_each_entry_safe(range, next, &notifier->range_list,
@@ -708,8 +697,8 @@ EXPORT_SYMBOL_GPL(drm_gpusvm_free);
  * drm_gpusvm_fini() - Undo drm_gpusvm_init()
  * @gpusvm: The struct drm_gpusvm.
  *
- * Removes all ranges and notifiers as drm_gpusvm_free() does, and lets go of
- * the address space.  Works also when the process is long gone.
+ * Removes all ranges and notifiers as drm_gpusvm_free() does, and drops the
+ * reference to the mm.  The process may be long gone.
  *
  * Context: As drm_gpusvm_free().
  */
@@ -722,16 +711,16 @@ void drm_gpusvm_fini(struct drm_gpusvm *gpusvm)
 EXPORT_SYMBOL_GPL(drm_gpusvm_fini);
 
 /**
- * drm_gpusvm_find_vma_start() - Find the first mapping of the process in a
- * range
+ * drm_gpusvm_find_vma_start() - Find the first VMA in a part of the address
+ * space
  * @gpusvm: The struct drm_gpusvm.
  * @start: First address.
  * @end: End address, exclusive.
  *
  * Context: Process context, may sleep.  Takes the mmap lock for reading.
  *
- * Return: The first address of the first VMA that overlaps the range, which may
- * be less than @start, or %ULONG_MAX if there is none or the process is gone.
+ * Return: The start of the first VMA that overlaps it, which may be less than
+ * @start, or %ULONG_MAX if there is none or the process is gone.
  */
 unsigned long drm_gpusvm_find_vma_start(struct drm_gpusvm *gpusvm,
 					unsigned long start,
@@ -759,15 +748,14 @@ EXPORT_SYMBOL_GPL(drm_gpusvm_find_vma_start);
  * drm_gpusvm_range_find_or_insert() - Get the range of an address
  * @gpusvm: The struct drm_gpusvm.
  * @fault_addr: The address, typically one that the GPU faulted on.
- * @gpuva_start: First address that the range may have.
- * @gpuva_end: End address, exclusive, of what the range may have.
- * @ctx: How the caller wants it: @check_pages_threshold, @read_only and
- *       @devmem_possible.
+ * @gpuva_start: Lowest address that the range may contain.
+ * @gpuva_end: End address, exclusive, that the range may reach.
+ * @ctx: Options: @check_pages_threshold, @read_only and @devmem_possible.
  *
  * A new range has the largest of &drm_gpusvm.chunk_sizes with which it contains
- * @fault_addr, is aligned to its size, and stays within @gpuva_start and
- * @gpuva_end, the VMA, the notifier's slot and clear of other ranges.  Nothing
- * is mapped yet, see drm_gpusvm_range_get_pages().
+ * @fault_addr, is aligned to its size, stays within @gpuva_start and
+ * @gpuva_end, the VMA and the notifier's slot, and overlaps no other range.
+ * Nothing is mapped yet, see drm_gpusvm_range_get_pages().
  *
  * Context: Process context, may sleep.  With the driver's lock held, and
  * neither the mmap lock nor &drm_gpusvm.notifier_lock.
@@ -776,12 +764,13 @@ EXPORT_SYMBOL_GPL(drm_gpusvm_find_vma_start);
  * reference is taken for the caller.  Or an ERR_PTR():
  *
  * * -EINVAL: the address is not mirrored, or no chunk fits.
- * * -EFAULT: the address space is on its way out.
- * * -ENOENT: nothing is mapped at the address.
- * * -EPERM: it is not writable, or a shadow stack, and @ctx->read_only is not
- *   set.
- * * -EINTR: a signal came while waiting for the first notifier of the process.
- * * -ENOMEM: no memory.
+ * * -EFAULT: the process is exiting.
+ * * -ENOENT: there is no VMA at the address.
+ * * -EPERM: the memory is not writable, or a shadow stack, and @ctx->read_only
+ *   is not set.
+ * * -EINTR: a signal interrupted the registration of the first notifier of the
+ *   process.
+ * * -ENOMEM: out of memory.
  */
 struct drm_gpusvm_range *
 drm_gpusvm_range_find_or_insert(struct drm_gpusvm *gpusvm,
@@ -825,11 +814,10 @@ EXPORT_SYMBOL_GPL(drm_gpusvm_range_find_or_insert);
 /**
  * drm_gpusvm_range_remove() - Remove a range
  * @gpusvm: The struct drm_gpusvm.
- * @range: A range of it.  The reference that it has had since it was inserted
- *         is dropped.
+ * @range: A range of it.  Drops the reference held since the insertion.
  *
  * The GPU must not use the range any more.  Unmaps its pages, and removes the
- * notifier of its slot if there is no other range in it.
+ * notifier of its slot with the last range in it.
  *
  * Context: Process context, may sleep.  With the driver's lock held, and
  * neither the mmap lock nor &drm_gpusvm.notifier_lock.
@@ -885,7 +873,8 @@ void drm_gpusvm_range_put(struct drm_gpusvm_range *range)
 EXPORT_SYMBOL_GPL(drm_gpusvm_range_put);
 
 /**
- * drm_gpusvm_has_mapping() - Whether there are ranges in a piece of memory
+ * drm_gpusvm_has_mapping() - Whether there are ranges in a part of the address
+ * space
  * @gpusvm: The struct drm_gpusvm.
  * @start: First address.
  * @end: End address, exclusive.
@@ -914,7 +903,8 @@ bool drm_gpusvm_has_mapping(struct drm_gpusvm *gpusvm,
 EXPORT_SYMBOL_GPL(drm_gpusvm_has_mapping);
 
 /**
- * drm_gpusvm_range_find() - The first range of a notifier in a piece of memory
+ * drm_gpusvm_range_find() - The first range of a notifier in a part of the
+ * address space
  * @notifier: The notifier.
  * @start: First address.
  * @end: End address, exclusive.
@@ -941,13 +931,12 @@ drm_gpusvm_range_find(struct drm_gpusvm_notifier *notifier,
 EXPORT_SYMBOL_GPL(drm_gpusvm_range_find);
 
 /**
- * drm_gpusvm_range_set_unmapped() - Note that memory of a range is unmapped
+ * drm_gpusvm_range_set_unmapped() - Record that memory of a range is unmapped
  * @range: The range.
  * @mmu_range: The event, of the kind %MMU_NOTIFY_UNMAP.
  *
- * From now on, the range cannot be mapped: the driver removes it, after it has
- * evicted it if only a part was unmapped, so that the rest gets ranges of its
- * own.
+ * The range can no longer be mapped.  The driver removes it, and evicts it
+ * first if only a part was unmapped, so that the rest gets ranges of its own.
  *
  * Context: From &drm_gpusvm_ops.invalidate.
  */
@@ -965,5 +954,6 @@ void drm_gpusvm_range_set_unmapped(struct drm_gpusvm_range *range,
 	drm_gpusvm_range_set_flags(range, flags);
 }
 EXPORT_SYMBOL_GPL(drm_gpusvm_range_set_unmapped);
+
 MODULE_DESCRIPTION("DRM GPU SVM helpers");
 MODULE_LICENSE("Dual MIT/GPL");

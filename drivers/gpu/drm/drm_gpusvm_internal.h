@@ -15,7 +15,7 @@
 struct page;
 
 /**
- * struct drm_gpusvm_span - a piece of an address space
+ * struct drm_gpusvm_span - a part of an address space
  * @start: First address.
  * @end: End address, exclusive.
  */
@@ -31,13 +31,13 @@ bool drm_gpusvm_chunk_fits(unsigned long size, unsigned long addr,
 			   struct drm_gpusvm_span *chunk);
 
 /**
- * enum drm_gpusvm_step - places where tests let the helper fail
+ * enum drm_gpusvm_step - steps that tests let fail
  * @DRM_GPUSVM_STEP_NOTIFIER: Allocation of a notifier.
  * @DRM_GPUSVM_STEP_RANGE: Allocation of a range.
  * @DRM_GPUSVM_STEP_PFNS: Allocation of the scratch array of a walk.
  * @DRM_GPUSVM_STEP_ADDRS: Allocation of &drm_gpusvm_range.dma_addr.
- * @DRM_GPUSVM_STEP_LOOK: The pages of a range were just looked up.  Tests
- *                        change them here, behind the helper's back.
+ * @DRM_GPUSVM_STEP_LOOK: Lookup of the pages of a range, which is over.  Tests
+ *                        change the pages here, behind the helper's back.
  */
 enum drm_gpusvm_step {
 	DRM_GPUSVM_STEP_NOTIFIER,
@@ -47,18 +47,20 @@ enum drm_gpusvm_step {
 	DRM_GPUSVM_STEP_LOOK,
 };
 
+/* In drm_gpusvm_pages.c */
 bool drm_gpusvm_inject(struct drm_gpusvm *gpusvm, enum drm_gpusvm_step step);
-dma_addr_t drm_gpusvm_dma_map_now(struct drm_gpusvm *gpusvm, struct page *page,
-				  size_t size, enum dma_data_direction dir);
-void drm_gpusvm_dma_unmap_now(struct drm_gpusvm *gpusvm, dma_addr_t addr,
-			      size_t size, enum dma_data_direction dir);
+dma_addr_t __drm_gpusvm_dma_map(struct drm_gpusvm *gpusvm, struct page *page,
+				size_t size, enum dma_data_direction dir);
+void __drm_gpusvm_dma_unmap(struct drm_gpusvm *gpusvm, dma_addr_t addr,
+			    size_t size, enum dma_data_direction dir);
 dma_addr_t drm_gpusvm_dma_map(struct drm_gpusvm *gpusvm, struct page *page,
 			      size_t size, enum dma_data_direction dir);
 void drm_gpusvm_dma_unmap(struct drm_gpusvm *gpusvm, dma_addr_t addr,
 			  size_t size, enum dma_data_direction dir);
+void drm_gpusvm_unmap_locked(struct drm_gpusvm_range *range);
 
 #ifdef CONFIG_LOCKDEP
-/* @read: as lock_is_held_type(), 0 for exclusively, -1 for in any way. */
+/* @read: as for lock_is_held_type(), 0: exclusively, -1: in any mode. */
 static inline void drm_gpusvm_driver_lock_held(struct drm_gpusvm *gpusvm,
 					       int read)
 {
@@ -66,7 +68,7 @@ static inline void drm_gpusvm_driver_lock_held(struct drm_gpusvm *gpusvm,
 		lockdep_assert(lock_is_held_type(gpusvm->lock_dep_map, read));
 }
 
-/* Looking for ranges takes this, or the notifier lock for writing. */
+/* Ranges are looked up under this, or the notifier lock held for writing. */
 static inline void drm_gpusvm_ranges_held(struct drm_gpusvm *gpusvm)
 {
 	if (!lockdep_is_held_type(&gpusvm->notifier_lock, 0))
@@ -83,6 +85,17 @@ static inline void drm_gpusvm_ranges_held(struct drm_gpusvm *gpusvm)
 }
 #endif
 
+/*
+ * The state of a range changes under the notifier lock held for writing, or for
+ * reading together with the range's map_lock.
+ */
+static inline void drm_gpusvm_range_state_held(struct drm_gpusvm_range *range)
+{
+	lockdep_assert_held(&range->gpusvm->notifier_lock);
+	lockdep_assert(lockdep_is_held_type(&range->gpusvm->notifier_lock, 0) ||
+		       lockdep_is_held(&range->map_lock));
+}
+
 static inline unsigned long
 drm_gpusvm_npages(struct drm_gpusvm_range *range)
 {
@@ -90,8 +103,8 @@ drm_gpusvm_npages(struct drm_gpusvm_range *range)
 }
 
 /*
- * Whether the process could write there by ordinary instructions, so that the
- * device may.  Return addresses on a shadow stack are written by calls alone.
+ * Whether the process could write there with ordinary instructions, so that the
+ * device may.  Only calls write the return addresses of a shadow stack.
  */
 static inline bool drm_gpusvm_vma_writable(const struct vm_area_struct *vma)
 {
@@ -99,8 +112,8 @@ static inline bool drm_gpusvm_vma_writable(const struct vm_area_struct *vma)
 }
 
 /*
- * Who holds the notifier lock for reading may find that another who does has
- * just mapped the range, and then uses the addresses.
+ * Under the notifier lock held for reading, another reader may just have mapped
+ * the range, and the flags are what gives access to its addresses.
  */
 static inline struct drm_gpusvm_range_flags
 drm_gpusvm_range_flags(const struct drm_gpusvm_range *range)
@@ -111,21 +124,18 @@ drm_gpusvm_range_flags(const struct drm_gpusvm_range *range)
 	};
 }
 
-/*
- * There are readers without a lock, who must not see bits in between.  Writers
- * hold the notifier lock for writing, or for reading and the range's map_lock.
- */
+/* Lockless readers must not see intermediate values. */
 static inline void
 drm_gpusvm_range_set_flags(struct drm_gpusvm_range *range,
 			   struct drm_gpusvm_range_flags flags)
 {
-	lockdep_assert_held(&range->gpusvm->notifier_lock);
+	drm_gpusvm_range_state_held(range);
 
-	/* Whoever sees the flags sees what they are about. */
+	/* The flags become visible after the state that they describe. */
 	smp_store_release(&range->flags.__flags, flags.__flags);
 }
 
-/* The process's memory changes: what is mapped or was looked up is outdated. */
+/* The process's memory changes: mappings and lookups are out of date. */
 static inline void drm_gpusvm_range_set_stale(struct drm_gpusvm_range *range)
 {
 	lockdep_assert_held_write(&range->gpusvm->notifier_lock);
@@ -133,8 +143,5 @@ static inline void drm_gpusvm_range_set_stale(struct drm_gpusvm_range *range)
 	range->stale = true;
 	range->epoch++;
 }
-
-/* In drm_gpusvm_pages.c */
-void drm_gpusvm_unmap_locked(struct drm_gpusvm_range *range);
 
 #endif

@@ -24,24 +24,42 @@
 /*
  * The pages of the ranges of GPU SVM: mapping them for the device, unmapping
  * them, and bringing them back from device memory.
+ *
+ * drm_gpusvm.c calls this file, and never the other way round.
  */
 
 /**
- * drm_gpusvm_dma_map_now() - Map a run of pages of RAM for the device
+ * drm_gpusvm_inject() - Let tests fail a step
+ * @gpusvm: The struct drm_gpusvm.
+ * @step: The step.
+ *
+ * Context: Any that @step runs in.
+ * Return: Whether the step is to fail: no, unless a KUnit case says otherwise.
+ */
+bool drm_gpusvm_inject(struct drm_gpusvm *gpusvm, enum drm_gpusvm_step step)
+{
+	KUNIT_STATIC_STUB_REDIRECT(drm_gpusvm_inject, gpusvm, step);
+
+	return false;
+}
+EXPORT_SYMBOL_IF_KUNIT(drm_gpusvm_inject);
+
+/**
+ * __drm_gpusvm_dma_map() - Map a run of pages of RAM for the device
  * @gpusvm: The struct drm_gpusvm.
  * @page: The first page.
  * @size: Size in bytes.
  * @dir: Direction of the accesses.
  *
  * Two address spaces that share memory, or two VMs of one, map the same page at
- * the same time.  For mappings that synchronize caches by themselves this is not
- * allowed, so they are told not to, and it is done by hand.
+ * the same time.  The DMA API does not allow that for mappings that synchronize
+ * caches by themselves, so this is done by hand.
  *
  * Context: As dma_map_page().
  * Return: As dma_map_page().
  */
-dma_addr_t drm_gpusvm_dma_map_now(struct drm_gpusvm *gpusvm, struct page *page,
-				  size_t size, enum dma_data_direction dir)
+dma_addr_t __drm_gpusvm_dma_map(struct drm_gpusvm *gpusvm, struct page *page,
+				size_t size, enum dma_data_direction dir)
 {
 	struct device *dev = gpusvm->drm->dev;
 	dma_addr_t addr;
@@ -53,54 +71,54 @@ dma_addr_t drm_gpusvm_dma_map_now(struct drm_gpusvm *gpusvm, struct page *page,
 
 	return addr;
 }
-EXPORT_SYMBOL_IF_KUNIT(drm_gpusvm_dma_map_now);
+EXPORT_SYMBOL_IF_KUNIT(__drm_gpusvm_dma_map);
 
 /**
- * drm_gpusvm_dma_unmap_now() - Undo drm_gpusvm_dma_map_now()
+ * __drm_gpusvm_dma_unmap() - Undo __drm_gpusvm_dma_map()
  * @gpusvm: The struct drm_gpusvm.
- * @addr: What was returned.
+ * @addr: Address that __drm_gpusvm_dma_map() returned.
  * @size: As mapped.
  * @dir: As mapped.
  *
  * Context: As dma_unmap_page().
  */
-void drm_gpusvm_dma_unmap_now(struct drm_gpusvm *gpusvm, dma_addr_t addr,
-			      size_t size, enum dma_data_direction dir)
+void __drm_gpusvm_dma_unmap(struct drm_gpusvm *gpusvm, dma_addr_t addr,
+			    size_t size, enum dma_data_direction dir)
 {
 	struct device *dev = gpusvm->drm->dev;
 
 	dma_sync_single_for_cpu(dev, addr, size, dir);
 	dma_unmap_page_attrs(dev, addr, size, dir, DMA_ATTR_SKIP_CPU_SYNC);
 }
-EXPORT_SYMBOL_IF_KUNIT(drm_gpusvm_dma_unmap_now);
+EXPORT_SYMBOL_IF_KUNIT(__drm_gpusvm_dma_unmap);
 
 /**
- * drm_gpusvm_dma_map() - Where tests look what is mapped, and how
- * @gpusvm: As for drm_gpusvm_dma_map_now().
- * @page: The same.
- * @size: The same.
- * @dir: The same.
+ * drm_gpusvm_dma_map() - __drm_gpusvm_dma_map(), observed by tests
+ * @gpusvm: The struct drm_gpusvm.
+ * @page: The first page.
+ * @size: Size in bytes.
+ * @dir: Direction of the accesses.
  *
- * Context: As drm_gpusvm_dma_map_now().
- * Return: As drm_gpusvm_dma_map_now().
+ * Context: As __drm_gpusvm_dma_map().
+ * Return: As __drm_gpusvm_dma_map().
  */
 dma_addr_t drm_gpusvm_dma_map(struct drm_gpusvm *gpusvm, struct page *page,
 			      size_t size, enum dma_data_direction dir)
 {
 	KUNIT_STATIC_STUB_REDIRECT(drm_gpusvm_dma_map, gpusvm, page, size, dir);
 
-	return drm_gpusvm_dma_map_now(gpusvm, page, size, dir);
+	return __drm_gpusvm_dma_map(gpusvm, page, size, dir);
 }
 EXPORT_SYMBOL_IF_KUNIT(drm_gpusvm_dma_map);
 
 /**
- * drm_gpusvm_dma_unmap() - Where tests look what is unmapped, and how
- * @gpusvm: As for drm_gpusvm_dma_unmap_now().
- * @addr: The same.
- * @size: The same.
- * @dir: The same.
+ * drm_gpusvm_dma_unmap() - __drm_gpusvm_dma_unmap(), observed by tests
+ * @gpusvm: The struct drm_gpusvm.
+ * @addr: Address that drm_gpusvm_dma_map() returned.
+ * @size: As mapped.
+ * @dir: As mapped.
  *
- * Context: As drm_gpusvm_dma_unmap_now().
+ * Context: As __drm_gpusvm_dma_unmap().
  */
 void drm_gpusvm_dma_unmap(struct drm_gpusvm *gpusvm, dma_addr_t addr,
 			  size_t size, enum dma_data_direction dir)
@@ -108,13 +126,13 @@ void drm_gpusvm_dma_unmap(struct drm_gpusvm *gpusvm, dma_addr_t addr,
 	KUNIT_STATIC_STUB_REDIRECT(drm_gpusvm_dma_unmap, gpusvm, addr, size,
 				   dir);
 
-	drm_gpusvm_dma_unmap_now(gpusvm, addr, size, dir);
+	__drm_gpusvm_dma_unmap(gpusvm, addr, size, dir);
 }
 EXPORT_SYMBOL_IF_KUNIT(drm_gpusvm_dma_unmap);
 
 /*
- * Unmap the first @npages pages of a range.  The entries tell how each of them
- * was mapped; an address of 0 is one like any other.
+ * Unmap the first @npages pages of a range.  Only the protocol tells how a page
+ * was mapped: an address of 0 is as good as any other.
  */
 static void drm_gpusvm_unmap_entries(struct drm_gpusvm_range *range,
 				     unsigned long npages)
@@ -122,6 +140,8 @@ static void drm_gpusvm_unmap_entries(struct drm_gpusvm_range *range,
 	struct drm_pagemap_device_addr *addr = range->dma_addr;
 	struct drm_gpusvm *gpusvm = range->gpusvm;
 	unsigned long i;
+
+	drm_gpusvm_range_state_held(range);
 
 	for (i = 0; i < npages; i += 1UL << addr->order, addr++) {
 		if (addr->proto == DRM_INTERCONNECT_SYSTEM)
@@ -146,7 +166,7 @@ void drm_gpusvm_unmap_locked(struct drm_gpusvm_range *range)
 {
 	struct drm_gpusvm_range_flags flags = drm_gpusvm_range_flags(range);
 
-	lockdep_assert_held(&range->gpusvm->notifier_lock);
+	drm_gpusvm_range_state_held(range);
 
 	if (!flags.has_dma_mapping)
 		return;
@@ -158,12 +178,12 @@ void drm_gpusvm_unmap_locked(struct drm_gpusvm_range *range)
 }
 
 /*
- * A walk of the page tables for a range, again and again until it holds.
+ * A walk of the page tables for a range, repeated until its result holds.
  *
  * The sequence number of the notifier changes with all memory of the slot, so
- * what tells whether the walk holds is the range's own epoch: read before
- * mmu_interval_read_begin(), which waits for the invalidations that are counted
- * by then, it changes with every later one.
+ * the range's own epoch decides whether the result holds.  It is read before
+ * mmu_interval_read_begin(), which waits for the invalidations counted by then,
+ * and changes with every later one.
  */
 struct drm_gpusvm_walk {
 	struct drm_gpusvm *gpusvm;
@@ -174,7 +194,7 @@ struct drm_gpusvm_walk {
 	unsigned long epoch;
 	unsigned long seq;
 	unsigned long deadline;
-	unsigned long to_ram;	/* least device pages that have to come to RAM */
+	unsigned long to_ram;	/* fewest device pages left to bring to RAM */
 	enum dma_data_direction dir;
 };
 
@@ -210,7 +230,7 @@ static void drm_gpusvm_walk_fini(struct drm_gpusvm_walk *walk)
 	kvfree(walk->pfns);
 }
 
-/* Whether to try again after @err: 0, or what to return. */
+/* Returns 0 to try again after @err, or the error to return. */
 static int drm_gpusvm_walk_retry(const struct drm_gpusvm_walk *walk, int err)
 {
 	if (err != -EAGAIN)
@@ -225,32 +245,34 @@ static int drm_gpusvm_walk_retry(const struct drm_gpusvm_walk *walk, int err)
 }
 
 /*
- * The device gets what get_user_pages() gives, see check_vma_flags() there, and
- * nothing else.  What that refuses is refused here:
+ * The device gets exactly the memory that get_user_pages() would give, see
+ * check_vma_flags() there.  Refused as there:
  *
- * - VM_IO and VM_PFNMAP: registers of devices, and memory without a struct page.
- * - Secret memory: is not in the direct map, so that a driver that copies by
- *   the CPU would oops, and is not to be seen by anybody but the process.  Not
- *   told by flags, but by hmm_range_fault(), see drm_gpusvm_check_look().
- * - Writes without VM_WRITE: with no FOLL_FORCE, they are nobody's right.
+ * - VM_IO and VM_PFNMAP: device registers, and memory without a struct page.
+ * - Secret memory: not in the direct map, so that a driver's copy by the CPU
+ *   would oops, and private to the process.  No VMA flag, but hmm_range_fault()
+ *   reports it, see drm_gpusvm_check_look().
+ * - Writes without VM_WRITE: they take FOLL_FORCE, which has no counterpart.
  * - Writes with VM_SHADOW_STACK: return addresses, which the process cannot
  *   write either.
- * - Accesses without VM_READ: HMM has no entry that can be written only.
+ * - Accesses without VM_READ: HMM has no write-only entries.
  *
- * The other rules there are about something else.  Protection keys are for the
- * instructions of a thread, and not for remote accesses like these.  Files with
- * dirty tracking, and DAX, are refused for long-term pins; what is mapped here
- * is taken back whenever the file system write-protects it.  The rest is for
- * flags that have no counterpart here: FOLL_ANON, FOLL_FORCE, FOLL_SPLIT_PMD.
+ * The other rules there do not apply.  Protection keys restrict the
+ * instructions of a thread, not remote accesses like these.  Files with dirty
+ * tracking, and DAX, are refused for long-term pins; mappings made here are
+ * revoked whenever the file system write-protects the page.  FOLL_ANON,
+ * FOLL_FORCE and FOLL_SPLIT_PMD have no counterpart.
  *
- * Holds under the mmap lock, and after that for as long as the range is not
- * invalidated: another VMA can only come where this one goes.
+ * Holds under the mmap lock, and after that until the range is invalidated:
+ * another VMA can only appear where this one goes.
  */
 static int drm_gpusvm_check_vmas(struct mm_struct *mm, unsigned long addr,
 				 unsigned long end, bool write)
 {
 	VMA_ITERATOR(vmi, mm, addr);
 	struct vm_area_struct *vma;
+
+	mmap_assert_locked(mm);
 
 	for_each_vma_range(vmi, vma, end) {
 		if (vma->vm_start > addr)
@@ -268,9 +290,9 @@ static int drm_gpusvm_check_vmas(struct mm_struct *mm, unsigned long addr,
 }
 
 /*
- * The verdict of a walk that faulted nothing.  With the VMAs checked, an error
- * is memory without a page that a device may have: it is secret, or an entry in
- * the page table is special.
+ * The verdict on a walk that faulted nothing.  With the VMAs checked, an error
+ * stands for memory that no device may have: it is secret, or its page table
+ * entry is special.
  */
 static int drm_gpusvm_check_look(const struct drm_gpusvm_walk *walk)
 {
@@ -289,7 +311,7 @@ static bool drm_gpusvm_needs_fault(const struct drm_gpusvm_walk *walk,
 {
 	unsigned long want = HMM_PFN_VALID;
 
-	/* Eviction has reduced it to that. */
+	/* For eviction, drm_gpusvm_classify() has reduced it to that. */
 	if (!walk->ctx)
 		return hmm_pfn;
 	if (!walk->ctx->read_only)
@@ -298,7 +320,7 @@ static bool drm_gpusvm_needs_fault(const struct drm_gpusvm_walk *walk,
 	return (hmm_pfn & want) != want;
 }
 
-/* Whether userfaultfd may be asked about a page that is to be faulted. */
+/* Whether faulting a page may involve a userfaultfd. */
 static bool drm_gpusvm_page_asks_user(struct vm_area_struct *vma,
 				      unsigned long hmm_pfn)
 {
@@ -311,15 +333,17 @@ static bool drm_gpusvm_page_asks_user(struct vm_area_struct *vma,
 }
 
 /*
- * The same for a run of pages.  HMM faults without FAULT_FLAG_ALLOW_RETRY, so
- * that such a fault cannot wait for an answer: it would fail, with a warning if
- * DEBUG_VM is set.
+ * drm_gpusvm_page_asks_user() for a run of pages.  HMM faults without
+ * FAULT_FLAG_ALLOW_RETRY, so that such a fault cannot wait for user space: it
+ * would fail, with a warning if DEBUG_VM is set.
  */
 static bool drm_gpusvm_run_asks_user(const struct hmm_range *hmm)
 {
 	VMA_ITERATOR(vmi, hmm->notifier->mm, hmm->start);
 	struct vm_area_struct *vma;
 	unsigned long addr, i;
+
+	mmap_assert_locked(hmm->notifier->mm);
 
 	for_each_vma_range(vmi, vma, hmm->end) {
 		if (!userfaultfd_armed(vma))
@@ -337,8 +361,8 @@ static bool drm_gpusvm_run_asks_user(const struct hmm_range *hmm)
 
 /*
  * Fault the pages that need it, run by run.  In one go, hmm_range_fault() would
- * fault everything after the first of them, too: bring back device pages that
- * can stay, populate what nobody asked for, and fail at holes.
+ * also fault everything after the first of them: bring back device pages that
+ * can stay, populate pages that were not requested, and fail at holes.
  */
 static int drm_gpusvm_fault_runs(const struct drm_gpusvm_walk *walk,
 				 struct hmm_range *hmm)
@@ -346,6 +370,8 @@ static int drm_gpusvm_fault_runs(const struct drm_gpusvm_walk *walk,
 	unsigned long start = drm_gpusvm_range_start(walk->range);
 	unsigned long first, end;
 	int err;
+
+	mmap_assert_locked(walk->gpusvm->mm);
 
 	for (first = 0; first < walk->npages; first = end) {
 		end = first + 1;
@@ -355,7 +381,7 @@ static int drm_gpusvm_fault_runs(const struct drm_gpusvm_walk *walk,
 		       drm_gpusvm_needs_fault(walk, walk->pfns[end]))
 			end++;
 
-		/* Others may fault in the slot, while the range stays as is. */
+		/* The slot may change elsewhere; the epoch covers the range. */
 		hmm->notifier_seq = mmu_interval_read_begin(hmm->notifier);
 		hmm->start = start + (first << PAGE_SHIFT);
 		hmm->end = start + (end << PAGE_SHIFT);
@@ -371,12 +397,12 @@ static int drm_gpusvm_fault_runs(const struct drm_gpusvm_walk *walk,
 }
 
 /*
- * A hole among device pages would be filled with RAM.  Where that may not be
- * mixed, the device pages are marked as not usable, so that all are faulted and
- * come to RAM, be it allocation by allocation, as that invalidates the range.
- * No entry had that mark before, see drm_gpusvm_check_look(), and HMM ignores
- * what is in the entries that it fills.
- * Returns 1 if there are such, 0 if not, or -EAGAIN.
+ * A hole among device pages would be filled with RAM.  If mixing is not
+ * allowed, the device pages are marked unusable, so that all are faulted and
+ * come to RAM, perhaps one allocation at a time, as each of them invalidates
+ * the range.  No entry had that mark before, see drm_gpusvm_check_look(), and
+ * HMM ignores the old contents of entries that it fills.
+ * Returns 1 if pages were marked, 0 if not, or -EAGAIN.
  */
 static int drm_gpusvm_unmix(struct drm_gpusvm_walk *walk)
 {
@@ -391,7 +417,7 @@ static int drm_gpusvm_unmix(struct drm_gpusvm_walk *walk)
 	if (!holes && walk->to_ram == ULONG_MAX)
 		return 0;
 
-	/* A device page, its struct page included, may go when unmapped. */
+	/* A device page may go when unmapped, and its struct page with it. */
 	drm_gpusvm_notifier_lock(walk->gpusvm);
 	if (walk->range->epoch != walk->epoch)
 		goto out_unlock;
@@ -404,7 +430,7 @@ static int drm_gpusvm_unmix(struct drm_gpusvm_walk *walk)
 		devmem++;
 	}
 	err = !!devmem;
-	/* As long as they get fewer, it is worth going on. */
+	/* Progress earns more time. */
 	if (devmem && devmem < walk->to_ram) {
 		walk->to_ram = devmem;
 		drm_gpusvm_walk_set_deadline(walk);
@@ -416,9 +442,9 @@ out_unlock:
 }
 
 /*
- * Make the process's pages present, and look which they are.  Returns -EAGAIN
- * if they changed meanwhile, which is what a page that comes back from the
- * device or is copied on write does.
+ * Make the process's pages present, and look them up.  Returns -EAGAIN if they
+ * changed meanwhile, as they do when a page comes back from the device or is
+ * copied on write.
  */
 static int drm_gpusvm_fault_pages(struct drm_gpusvm_walk *walk)
 {
@@ -447,7 +473,7 @@ static int drm_gpusvm_fault_pages(struct drm_gpusvm_walk *walk)
 	if (err >= 0) {
 		hmm.default_flags = HMM_PFN_REQ_FAULT |
 				    (write ? HMM_PFN_REQ_WRITE : 0);
-		/* Without an owner, device pages are not to stay. */
+		/* Without an owner, HMM brings device pages to RAM. */
 		if (err)
 			hmm.dev_private_owner = NULL;
 		err = drm_gpusvm_fault_runs(walk, &hmm);
@@ -459,7 +485,7 @@ static int drm_gpusvm_fault_pages(struct drm_gpusvm_walk *walk)
 	return err == -EBUSY ? -EAGAIN : err;
 }
 
-/* Whether a page may be mapped so.  @dpagemap is that of the other pages. */
+/* Whether a page may be mapped.  @dpagemap is that of the pages before it. */
 static int drm_gpusvm_check_page(const struct drm_gpusvm_walk *walk,
 				 unsigned long hmm_pfn,
 				 struct drm_pagemap **dpagemap)
@@ -468,14 +494,16 @@ static int drm_gpusvm_check_page(const struct drm_gpusvm_walk *walk,
 	struct page *page;
 	bool devmem;
 
+	lockdep_assert_held(&walk->gpusvm->notifier_lock);
+
 	if (!(hmm_pfn & HMM_PFN_VALID))
 		return -EAGAIN;
 
 	page = hmm_pfn_to_page(hmm_pfn);
 	devmem = is_device_private_page(page);
 	/*
-	 * A page that the process must not write is not for the device to
-	 * write, either: it may be shared since fork().
+	 * The device must not write a page that the process must not: it may be
+	 * shared since fork().
 	 */
 	if (!walk->ctx->read_only && !(hmm_pfn & HMM_PFN_WRITE))
 		return devmem ? -EOPNOTSUPP : -EAGAIN;
@@ -492,11 +520,12 @@ static int drm_gpusvm_check_page(const struct drm_gpusvm_walk *walk,
 	return 0;
 }
 
-/* The notifier lock is held and nothing changed: pages stay where they are. */
+/* Nothing changed, and the notifier lock keeps the pages where they are. */
 static int drm_gpusvm_check_pages(const struct drm_gpusvm_walk *walk,
 				  struct drm_pagemap **dpagemap)
 {
 	unsigned long i, devmem = 0;
+	struct page *page;
 	int err;
 
 	*dpagemap = NULL;
@@ -504,7 +533,8 @@ static int drm_gpusvm_check_pages(const struct drm_gpusvm_walk *walk,
 		err = drm_gpusvm_check_page(walk, walk->pfns[i], dpagemap);
 		if (err)
 			return err;
-		devmem += is_device_private_page(hmm_pfn_to_page(walk->pfns[i]));
+		page = hmm_pfn_to_page(walk->pfns[i]);
+		devmem += is_device_private_page(page);
 	}
 
 	if (devmem == walk->npages)
@@ -516,9 +546,9 @@ static int drm_gpusvm_check_pages(const struct drm_gpusvm_walk *walk,
 }
 
 /*
- * The order of the largest mapping that starts with page @i: aligned both in
- * the process and physically, and within the range, the folio and what the
- * device can map at once.
+ * The order of the largest mapping that starts with page @i: aligned in the
+ * process and physically, and within the range, the folio and the device's
+ * limit for a mapping.
  */
 static unsigned int drm_gpusvm_map_order(const struct drm_gpusvm_walk *walk,
 					 unsigned long i)
@@ -529,7 +559,7 @@ static unsigned int drm_gpusvm_map_order(const struct drm_gpusvm_walk *walk,
 	struct device *dev = walk->gpusvm->drm->dev;
 	struct folio *folio = page_folio(page);
 
-	/* The first bit set in both numbers is what they are aligned to. */
+	/* The lowest bit set in either number is their common alignment. */
 	npages = 1UL << __ffs(first | ((start >> PAGE_SHIFT) + i) | LONG_MIN);
 	npages = min(npages, walk->npages - i);
 	npages = min_t(unsigned long, npages, folio_nr_pages(folio) -
@@ -544,7 +574,7 @@ static unsigned int drm_gpusvm_map_order(const struct drm_gpusvm_walk *walk,
 	return ilog2(n);
 }
 
-/* Map page @i, and as many of those after it as the order of @addr says. */
+/* Map page @i and those after it; the order of @addr returns how many. */
 static int drm_gpusvm_map_entry(const struct drm_gpusvm_walk *walk,
 				unsigned long i,
 				struct drm_pagemap_device_addr *addr)
@@ -553,6 +583,8 @@ static int drm_gpusvm_map_entry(const struct drm_gpusvm_walk *walk,
 	struct device *dev = walk->gpusvm->drm->dev;
 	unsigned int order;
 	dma_addr_t dma;
+
+	drm_gpusvm_range_state_held(walk->range);
 
 	if (is_device_private_page(page)) {
 		if (drm_pagemap_map_page(page, dev, 0, walk->dir, addr))
@@ -568,10 +600,10 @@ static int drm_gpusvm_map_entry(const struct drm_gpusvm_walk *walk,
 		return -EFAULT;
 
 	/*
-	 * The device's writes set no dirty bit, and a page table entry that is
-	 * writable need not be dirty: it was read only so far, or MADV_FREE made
-	 * it clean.  Reclaim would drop such a page.  Where file systems want to
-	 * know of writes, the entry is writable only if the folio is dirty.
+	 * The device's writes set no dirty bit, and a writable page table entry
+	 * need not be dirty: the page was only read so far, or MADV_FREE made
+	 * it clean.  Reclaim would drop such a page.  For file systems that
+	 * track writes, the entry is writable only if the folio is dirty.
 	 */
 	if (!walk->ctx->read_only && !folio_test_dirty(page_folio(page)))
 		folio_mark_dirty(page_folio(page));
@@ -617,8 +649,8 @@ static bool drm_gpusvm_mapped_as_wanted(const struct drm_gpusvm_walk *walk)
 }
 
 /*
- * Map the pages that were found.  Returns -EAGAIN if they are not those of the
- * process any more, or are mapped in a way that has to be undone first.
+ * Map the pages that were looked up.  Returns -EAGAIN if they are no longer
+ * those of the process, or are mapped in a way that has to be undone first.
  */
 static int drm_gpusvm_map_locked(struct drm_gpusvm_walk *walk)
 {
@@ -642,7 +674,7 @@ static int drm_gpusvm_map_locked(struct drm_gpusvm_walk *walk)
 	if (err)
 		return err;
 
-	/* Should the driver have left mapped what was invalidated. */
+	/* The driver may have left an invalidated range mapped. */
 	drm_gpusvm_unmap_locked(range);
 	range->dpagemap = dpagemap;
 	for (i = 0; i < walk->npages; i += 1UL << addr->order, addr++) {
@@ -681,8 +713,8 @@ static int drm_gpusvm_map_pages(struct drm_gpusvm_walk *walk)
 }
 
 /*
- * The range is mapped in another way than it is wanted now: for reading, in RAM
- * or mixed.  The GPU has to let go of the old mapping before it is replaced.
+ * The range is mapped in another way than wanted now: for reading, in RAM or
+ * mixed.  The GPU has to stop using the old mapping before it is replaced.
  */
 static void drm_gpusvm_zap(struct drm_gpusvm *gpusvm,
 			   struct drm_gpusvm_range *range)
@@ -700,7 +732,7 @@ static void drm_gpusvm_zap(struct drm_gpusvm *gpusvm,
 	up_write(&gpusvm->notifier_lock);
 }
 
-/* Returns 1 if there is nothing to do, 0 if there is, or a negative errno. */
+/* Returns 1 if the range is mapped as wanted, 0 if not, or a negative errno. */
 static int drm_gpusvm_get_pages_begin(struct drm_gpusvm_walk *walk)
 {
 	struct drm_gpusvm_range *range = walk->range;
@@ -726,7 +758,7 @@ static int drm_gpusvm_get_pages_begin(struct drm_gpusvm_walk *walk)
 	return ret;
 }
 
-/* Reclaim needs the notifier lock, so the memory has to be there before. */
+/* Reclaim needs the notifier lock, so this cannot wait until it is held. */
 static int drm_gpusvm_alloc_addrs(struct drm_gpusvm_walk *walk)
 {
 	struct drm_gpusvm_range *range = walk->range;
@@ -744,7 +776,7 @@ static int drm_gpusvm_alloc_addrs(struct drm_gpusvm_walk *walk)
 
 	drm_gpusvm_notifier_lock(walk->gpusvm);
 	mutex_lock(&range->map_lock);
-	/* A range that was removed does not get anything any more. */
+	/* Nobody would free the array of a range that was removed. */
 	if (drm_gpusvm_range_flags(range).unmapped)
 		err = -EFAULT;
 	else if (!range->dma_addr)
@@ -761,12 +793,12 @@ static int drm_gpusvm_alloc_addrs(struct drm_gpusvm_walk *walk)
  * @gpusvm: The struct drm_gpusvm.
  * @range: A range of it.
  *
- * To be asked right before the driver makes the GPU's translations from
- * &drm_gpusvm_range.dma_addr, under the same hold of the lock.
+ * Checked right before the driver builds the GPU's translations from
+ * &drm_gpusvm_range.dma_addr, in the same critical section.
  *
  * If several callers map the same range at once, under a driver's lock that is
- * held shared, what is mapped may be what another asked for: the device may
- * write where @dir of the address is %DMA_BIDIRECTIONAL, and only there.
+ * held shared, the mapping may be the one that another requested: the device
+ * may write where @dir of the address is %DMA_BIDIRECTIONAL, and only there.
  *
  * Context: With &drm_gpusvm.notifier_lock held.
  * Return: True if the pages are mapped, and are those of the process.
@@ -780,8 +812,8 @@ bool drm_gpusvm_range_pages_valid(struct drm_gpusvm *gpusvm,
 
 	/*
 	 * Another caller may be about to replace a stale mapping.  Pairs with
-	 * drm_gpusvm_map_locked(): if it is stale no more, the old mapping's
-	 * flags are not seen any more, either.
+	 * drm_gpusvm_map_locked(): once the range is seen not to be stale, the
+	 * flags of the old mapping are not seen any more.
 	 */
 	if (smp_load_acquire(&range->stale))
 		return false;
@@ -796,32 +828,32 @@ EXPORT_SYMBOL_GPL(drm_gpusvm_range_pages_valid);
  * drm_gpusvm_range_get_pages() - Map the pages of a range for the device
  * @gpusvm: The struct drm_gpusvm.
  * @range: A range of it.
- * @ctx: How the caller wants it: @read_only, @devmem_only and @allow_mixed.
+ * @ctx: Options: @read_only, @devmem_only and @allow_mixed.
  *
  * Makes the pages present in the process, as a CPU access would, and maps them
  * into &drm_gpusvm_range.dma_addr: %DMA_TO_DEVICE with @ctx->read_only, else
  * %DMA_BIDIRECTIONAL.  An entry never covers more than the range.  A page that
- * the process may not write is not mapped to be written: the copy on write is
+ * the process may not write is not mapped for writing: the copy on write is
  * made first, in RAM.
  *
  * Device pages must be of one &struct drm_pagemap, and pages of RAM are not
- * mixed with them unless @ctx->allow_mixed is set.  So
- * &drm_gpusvm_range_flags.has_devmem_pages then says that all of the range is
- * in device memory, which a driver may need to know before the device uses
- * atomics.  Without that leave, if a page among device pages is not there at
- * all, they come back to RAM, where it has to be made.
+ * mixed with them unless @ctx->allow_mixed is set.  Without it,
+ * &drm_gpusvm_range_flags.has_devmem_pages therefore says that all of the range
+ * is in device memory, as a driver may have to ensure before the device uses
+ * atomics; and if a page among device pages is missing, which can only be
+ * filled in RAM, the device pages come back to RAM.
  *
- * If the range is mapped already, nothing is done.  If it is mapped for reading
- * and now is to be written, in RAM and now @ctx->devmem_only is set, or mixed
- * and now @ctx->allow_mixed is not set, &drm_gpusvm_ops.invalidate is called
- * for it first.
+ * Nothing is done if the range is mapped as requested.  If it is mapped for
+ * reading but requested for writing, in RAM but requested with
+ * @ctx->devmem_only, or mixed but requested without @ctx->allow_mixed,
+ * &drm_gpusvm_ops.invalidate is called for it first.
  *
- * The device gets what get_user_pages() would give, except memory that cannot
- * be read.  Memory of a kind that is refused is an error for the whole range.
+ * The device gets the memory that get_user_pages() would give, except memory
+ * that cannot be read.  If a part of the range is refused, all of it is.
  *
- * Where the DMA API bounces, a device that writes RAM writes a copy, which
- * replaces the page when it is unmapped, and with it what the process wrote
- * meanwhile.  A driver for such devices sets @ctx->devmem_only to write.
+ * Where the DMA API bounces, a device that writes RAM writes a copy, which on
+ * unmap overwrites the page and whatever the process wrote to it meanwhile.  A
+ * driver for such devices sets @ctx->devmem_only to write.
  *
  * The process may change its memory as soon as this returns, see
  * drm_gpusvm_range_pages_valid().
@@ -831,24 +863,24 @@ EXPORT_SYMBOL_GPL(drm_gpusvm_range_pages_valid);
  *
  * Return: 0, or one of these, with nothing mapped:
  *
- * * -EOPNOTSUPP: these device pages cannot be mapped for the device, or not
- *   together, with these pages of RAM, or for writing: drm_gpusvm_range_evict()
- *   and try again.
- * * -EFAULT: the process unmapped the memory, is on its way out, the memory
- *   cannot be read, or a page could not be brought in or mapped; or a page that
- *   is not there would have to be asked for from userfaultfd, or might have to
- *   if it is in swap.  With @ctx->devmem_only: a page is in RAM (if
- *   @ctx->allow_mixed is not set: all pages are).
+ * * -EOPNOTSUPP: the device pages cannot be mapped for this device, together
+ *   with each other or with pages of RAM, or for writing: call
+ *   drm_gpusvm_range_evict() and try again.
+ * * -EFAULT: the process unmapped the memory or is exiting, the memory cannot
+ *   be read, or a page could not be faulted in or mapped; or a page that is
+ *   missing, or in swap, may have to come from userfaultfd.  With
+ *   @ctx->devmem_only: a page is in RAM (if @ctx->allow_mixed is not set: all
+ *   pages are).
  * * -EPERM: the memory is not writable, or a shadow stack, and @ctx->read_only
  *   is not set.
- * * -EIO: the memory is nothing that a device may have: registers of a device,
- *   memory without a struct page, or secret memory.
- * * -EBUSY: the process kept changing its memory for a second, or what was
- *   waited for took that long and then it had changed; see the races section.
- *   Device pages that have to come to RAM start the second anew.
+ * * -EIO: no device may have the memory: device registers, memory without a
+ *   struct page, or secret memory.
+ * * -EBUSY: the process kept changing its memory for a second, or changed it
+ *   during a wait that took that long; see the races section.  The second
+ *   starts anew as device pages come to RAM.
  * * -EINTR: the calling process is being killed.
- * * -ENOMEM: no memory, for the helper or for a page of the process; also if
- *   only the memory cgroup of the process has none left.
+ * * -ENOMEM: out of memory, for the helper or for a page of the process, or the
+ *   limit of the memory cgroup was reached.
  */
 int drm_gpusvm_range_get_pages(struct drm_gpusvm *gpusvm,
 			       struct drm_gpusvm_range *range,
@@ -890,8 +922,8 @@ EXPORT_SYMBOL_GPL(drm_gpusvm_range_get_pages);
  * @range: A range of it.
  * @ctx: @in_notifier says whether &drm_gpusvm.notifier_lock is held.
  *
- * Undoes drm_gpusvm_range_get_pages(), if there is something to undo.  The GPU
- * must not use the addresses any more.
+ * Undoes drm_gpusvm_range_get_pages(); does nothing if the range is not mapped.
+ * The GPU must not use the addresses any more.
  *
  * Context: From &drm_gpusvm_ops.invalidate with @ctx->in_notifier.  Else
  * process context, may sleep, without &drm_gpusvm.notifier_lock.
@@ -920,8 +952,9 @@ EXPORT_SYMBOL_GPL(drm_gpusvm_range_unmap_pages);
 
 /*
  * Reduce the pfns of a walk to whether they are device pages.  Such a page may
- * be freed at any time, its struct page with it when the device goes, unless
- * the notifier says that it is still mapped.  Returns their number, or -EAGAIN.
+ * be freed at any time, and its struct page with it when the device goes,
+ * unless the epoch shows that it is still mapped.  Returns their number, or
+ * -EAGAIN.
  */
 static long drm_gpusvm_classify(struct drm_gpusvm_walk *walk)
 {
@@ -947,8 +980,8 @@ out_unlock:
 }
 
 /*
- * One pass of eviction.  Returns the number of device pages that there were, or
- * a negative errno.
+ * One pass of eviction.  Returns the number of device pages that it found, or a
+ * negative errno.
  */
 static long drm_gpusvm_evict_pass(struct drm_gpusvm_walk *walk)
 {
@@ -972,7 +1005,7 @@ static long drm_gpusvm_evict_pass(struct drm_gpusvm_walk *walk)
 		return -EINTR;
 	hmm.notifier_seq = mmu_interval_read_begin(hmm.notifier);
 
-	/* Does not fault, so that holes are nothing but holes. */
+	/* Does not fault, so that holes remain holes. */
 	err = hmm_range_fault(&hmm);
 	n = err ?: drm_gpusvm_classify(walk);
 	if (n > 0) {
@@ -993,21 +1026,21 @@ static long drm_gpusvm_evict_pass(struct drm_gpusvm_walk *walk)
  * @gpusvm: The struct drm_gpusvm.
  * @range: A range of it, which may be unmapped in part.
  *
- * Acts as CPU accesses to the device pages, of whichever device with the owner
- * cookie of @gpusvm, and ends their timeslice.  Other pages are left as they
- * are, and so is memory that cannot be read.  Unlike
- * drm_pagemap_evict_to_ram(), goes by the process's addresses.
+ * Acts like CPU accesses to the device pages of all devices with the owner
+ * cookie of @gpusvm, and ends their timeslice.  Other pages, and memory that
+ * cannot be read, are left as they are.  Unlike drm_pagemap_evict_to_ram(),
+ * works by the process's addresses.
  *
  * Context: Process context, may sleep.  With the driver's lock held, in any
  * mode, and neither the mmap lock nor &drm_gpusvm.notifier_lock.
  *
  * Return: 0 if no page of the range is in device memory, or
  *
- * * -EBUSY: they keep coming back, or cannot move now.  The time allowed is a
- *   second since the last page moved.
- * * -EFAULT: the address space is on its way out, or a page could not be copied.
+ * * -EBUSY: the pages keep returning to the device, or cannot move now.  The
+ *   limit is a second since the last page moved.
+ * * -EFAULT: the process is exiting, or a page could not be copied.
  * * -EINTR: the calling process is being killed.
- * * -ENOMEM: no memory, for the helper or to copy a page to.
+ * * -ENOMEM: out of memory, for the helper or for the pages in RAM.
  */
 int drm_gpusvm_range_evict(struct drm_gpusvm *gpusvm,
 			   struct drm_gpusvm_range *range)

@@ -4,14 +4,18 @@
 #include <linux/export.h>
 #include <linux/jiffies.h>
 #include <linux/kmemleak.h>
+#include <linux/list.h>
+#include <linux/lockdep.h>
 #include <linux/memremap.h>
 #include <linux/mempolicy.h>
 #include <linux/migrate.h>
 #include <linux/mm.h>
+#include <linux/mmdebug.h>
 #include <linux/pagemap.h>
 #include <linux/sched/mm.h>
 #include <linux/sched/signal.h>
 #include <linux/slab.h>
+#include <linux/spinlock.h>
 
 #include <drm/drm_device.h>
 #include <drm/drm_pagemap.h>
@@ -36,7 +40,7 @@
  * faults, evicts an allocation (drm_pagemap_evict_to_ram()) and empties a whole
  * region (drm_pagemap_region_unplug()).
  *
- * Words used here: *devmem* is device memory, *RAM* is what the CPU can access.
+ * Terms: *devmem* is device memory, *RAM* is what the CPU can access.
  * To *migrate* is to move pages by their virtual addresses, to *evict* is to
  * move them to RAM by their physical ones.  An *end* is exclusive, *npages*
  * counts pages of PAGE_SIZE, other sizes are in bytes.
@@ -95,7 +99,7 @@
 /**
  * DOC: Races
  *
- * A page that is locked, or has a reference that nobody accounts for, does not
+ * A page that is locked, or has a reference that is not accounted for, does not
  * migrate.  Such references are short-lived and may appear at any time.  A
  * migration to devmem therefore looks at what was moved in the end, eviction
  * waits and tries again, and a CPU fault retries, all without spinning.
@@ -110,20 +114,20 @@
  * handle for all sharers at once.
  *
  * A CPU fault that leaves its page to the device for the timeslice sleeps in the
- * mm core.  It holds nothing meanwhile, and wakes up as soon as the page is
- * freed, by whatever.  Faults for other processes or devices, on shared pages, or
- * that cannot wait, are served at once.
+ * mm core.  It holds no lock meanwhile, and wakes up as soon as the page is
+ * freed, for any reason.  Faults for other processes or devices, on shared pages,
+ * or that cannot wait, are served at once.
  */
 
 #define DRM_PAGEMAP_NO_PFN	ULONG_MAX
 
-/* How many pages an eviction takes at a time. */
+/* The most pages that an eviction takes at a time. */
 #define DRM_PAGEMAP_EVICT_BATCH		512UL
-/* Eviction gives up when nothing has moved for that long ... */
+/* Eviction gives up after that time without a page that moved ... */
 #define DRM_PAGEMAP_EVICT_TIMEOUT	HZ
 /* ... or after that many passes with an error. */
 #define DRM_PAGEMAP_EVICT_ERRORS	3
-/* How long a CPU fault waits for a DMA mapping. */
+/* A CPU fault waits that long for a DMA mapping. */
 #define DRM_PAGEMAP_FAULT_TIMEOUT	(HZ / 4)
 
 /*
@@ -141,8 +145,8 @@ struct drm_pagemap_scratch {
 	unsigned long ncopy;
 };
 
-/* For a single page without an allocation that could fail. */
-struct drm_pagemap_one {
+/* The arrays for a single page, without an allocation that could fail. */
+struct drm_pagemap_single {
 	struct drm_pagemap_scratch scratch;
 	dma_addr_t dma;
 	struct page *page;
@@ -152,7 +156,7 @@ struct drm_pagemap_one {
 };
 
 static struct drm_pagemap_scratch *
-drm_pagemap_scratch_one(struct drm_pagemap_one *one)
+drm_pagemap_single_init(struct drm_pagemap_single *one)
 {
 	one->scratch = (struct drm_pagemap_scratch) {
 		.dma = &one->dma,
@@ -202,6 +206,68 @@ drm_pagemap_pfns_alloc(const struct drm_pagemap_devmem *devmem)
 
 	return kvmalloc_array(devmem->size >> PAGE_SHIFT, sizeof(unsigned long),
 			      GFP_KERNEL | __GFP_NOWARN);
+}
+
+/*
+ * All regions.  Nothing is read from a struct drm_pagemap to find its region:
+ * drivers that know nothing of regions need not even have zeroed it.
+ */
+static LIST_HEAD(drm_pagemap_regions);
+/* Protects the list. */
+static DEFINE_SPINLOCK(drm_pagemap_regions_lock);
+
+/**
+ * drm_pagemap_region_link() - Let a region be found
+ * @region: The region.
+ *
+ * It is found before an earlier region of the same memory that is gone, but not
+ * yet unlinked.
+ *
+ * Context: Process context.
+ */
+void drm_pagemap_region_link(struct drm_pagemap_region *region)
+{
+	spin_lock(&drm_pagemap_regions_lock);
+	list_add(&region->link, &drm_pagemap_regions);
+	spin_unlock(&drm_pagemap_regions_lock);
+}
+
+/**
+ * drm_pagemap_region_unlink() - Undo drm_pagemap_region_link()
+ * @region: The region.
+ *
+ * Context: Process context.
+ */
+void drm_pagemap_region_unlink(struct drm_pagemap_region *region)
+{
+	spin_lock(&drm_pagemap_regions_lock);
+	list_del(&region->link);
+	spin_unlock(&drm_pagemap_regions_lock);
+}
+
+/**
+ * drm_pagemap_region_find() - The region of a device's memory
+ * @dpagemap: The memory, which exists.  It is not accessed.
+ *
+ * Context: Process context.
+ * Return: The region, which exists for as long as @dpagemap; or NULL if the
+ * driver manages its struct dev_pagemap itself.
+ */
+struct drm_pagemap_region *
+drm_pagemap_region_find(const struct drm_pagemap *dpagemap)
+{
+	struct drm_pagemap_region *region, *found = NULL;
+
+	spin_lock(&drm_pagemap_regions_lock);
+	list_for_each_entry(region, &drm_pagemap_regions, link) {
+		if (region->dpagemap != dpagemap)
+			continue;
+		found = region;
+		break;
+	}
+	spin_unlock(&drm_pagemap_regions_lock);
+
+	return found;
 }
 
 static void drm_pagemap_count(struct drm_pagemap_region *region,
@@ -299,7 +365,7 @@ static struct page *drm_pagemap_ram_page(gfp_t gfp, struct vm_area_struct *vma,
 	return vma ? alloc_page_vma(gfp, vma, addr) : alloc_page(gfp);
 }
 
-/* Allocate up to @n pages, @pages being NULL.  Returns how many. */
+/* Allocate up to @n pages, @pages being NULL.  Returns their number. */
 static unsigned long drm_pagemap_ram_bulk(gfp_t gfp, struct page **pages,
 					  unsigned long n)
 {
@@ -316,8 +382,8 @@ static unsigned long drm_pagemap_ram_bulk(gfp_t gfp, struct page **pages,
 	return got;
 }
 
-/* What drm_pagemap_to_ram() needs to know beside the pages. */
-struct drm_pagemap_to_ram {
+/* A move of device pages to RAM, beside the arrays. */
+struct drm_pagemap_ram_move {
 	struct drm_pagemap_scratch *s;
 	struct vm_area_struct *vma;	/* NULL for eviction */
 	unsigned long start;		/* address of entry 0, with a VMA */
@@ -337,7 +403,7 @@ static struct page *drm_pagemap_migrating_page(unsigned long mpfn)
  * The window of a CPU fault is a property of the allocation, as is the
  * timeslice, so pages of other allocations in it stay where they are.
  */
-static bool drm_pagemap_wants(const struct drm_pagemap_to_ram *r,
+static bool drm_pagemap_wants(const struct drm_pagemap_ram_move *r,
 			      unsigned long i)
 {
 	struct page *page = drm_pagemap_migrating_page(r->s->src[i]);
@@ -354,6 +420,8 @@ static void drm_pagemap_set_ram(struct drm_pagemap_scratch *s, unsigned long i,
 {
 	unsigned long pfn = page_to_pfn(ram);
 
+	VM_WARN_ON_ONCE(!PageLocked(migrate_pfn_to_page(s->src[i])));
+
 	lock_page(ram);
 	s->dst[i] = migrate_pfn(pfn);
 	s->ram[s->ncopy] = pfn;
@@ -361,7 +429,7 @@ static void drm_pagemap_set_ram(struct drm_pagemap_scratch *s, unsigned long i,
 }
 
 /* One by one, where the VMA's NUMA policy says. */
-static void drm_pagemap_alloc_ram_policy(struct drm_pagemap_to_ram *r,
+static void drm_pagemap_alloc_ram_policy(struct drm_pagemap_ram_move *r,
 					 struct page *fault_ram)
 {
 	struct drm_pagemap_scratch *s = r->s;
@@ -385,7 +453,7 @@ static void drm_pagemap_alloc_ram_policy(struct drm_pagemap_to_ram *r,
 }
 
 /* All at once. s->pages first holds the new pages, then the device pages. */
-static void drm_pagemap_alloc_ram_bulk(struct drm_pagemap_to_ram *r,
+static void drm_pagemap_alloc_ram_bulk(struct drm_pagemap_ram_move *r,
 				       struct page *fault_ram)
 {
 	struct drm_pagemap_scratch *s = r->s;
@@ -421,7 +489,7 @@ static void drm_pagemap_alloc_ram_bulk(struct drm_pagemap_to_ram *r,
 	}
 }
 
-static int drm_pagemap_alloc_ram(struct drm_pagemap_to_ram *r)
+static int drm_pagemap_alloc_ram(struct drm_pagemap_ram_move *r)
 {
 	struct drm_pagemap_scratch *s = r->s;
 	struct page *fault_ram = NULL;
@@ -429,7 +497,7 @@ static int drm_pagemap_alloc_ram(struct drm_pagemap_to_ram *r)
 	s->ncopy = 0;
 	memset(s->dst, 0, s->npages * sizeof(*s->dst));
 
-	/* The page that somebody waits for comes first, and is worth more. */
+	/* The page that a thread waits for comes first, and is worth more. */
 	if (r->vma && drm_pagemap_wants(r, r->fault)) {
 		fault_ram = drm_pagemap_ram_page(GFP_HIGHUSER_MOVABLE, r->vma,
 						 r->start +
@@ -446,7 +514,7 @@ static int drm_pagemap_alloc_ram(struct drm_pagemap_to_ram *r)
 	return 0;
 }
 
-/* Free the RAM of the copies from @first to @end: they do not move. */
+/* Free the RAM of the pages from @first to @end, which do not move. */
 static void drm_pagemap_drop_ram(struct drm_pagemap_scratch *s,
 				 unsigned long first, unsigned long end)
 {
@@ -500,7 +568,7 @@ static int drm_pagemap_copy_group_to_ram(struct drm_pagemap_scratch *s,
  * them, allocation by allocation.  Those that were not copied have no entry in
  * s->dst and do not move.
  */
-static void drm_pagemap_copy_to_ram(struct drm_pagemap_to_ram *r)
+static void drm_pagemap_copy_to_ram(struct drm_pagemap_ram_move *r)
 {
 	struct drm_pagemap_scratch *s = r->s;
 	struct drm_pagemap_devmem *devmem;
@@ -561,6 +629,8 @@ static unsigned long drm_pagemap_fault_delay(struct vm_fault *vmf)
 	u64 expires = READ_ONCE(zdd->devmem->timeslice_expiration);
 	u64 now = get_jiffies_64();
 
+	VM_WARN_ON_ONCE(!PageLocked(vmf->page));
+
 	if (!expires || time_after_eq64(now, expires))
 		return 0;
 	if (vmf->vma->vm_mm != zdd->mm ||
@@ -592,7 +662,7 @@ static int drm_pagemap_fault_window_to_ram(struct vm_fault *vmf,
 		.flags = MIGRATE_VMA_SELECT_DEVICE_PRIVATE,
 		.fault_page = vmf->page,
 	};
-	struct drm_pagemap_to_ram r = {
+	struct drm_pagemap_ram_move r = {
 		.s = s,
 		.vma = vmf->vma,
 		.start = window.start,
@@ -603,6 +673,9 @@ static int drm_pagemap_fault_window_to_ram(struct vm_fault *vmf,
 	};
 	bool done = false;
 	int err;
+
+	mmap_assert_locked(vmf->vma->vm_mm);
+	VM_WARN_ON_ONCE(!PageLocked(vmf->page));
 
 	err = migrate_vma_setup(&migrate);
 	if (err)
@@ -616,7 +689,7 @@ static int drm_pagemap_fault_window_to_ram(struct vm_fault *vmf,
 	}
 	migrate_vma_finalize(&migrate);
 
-	/* If the page went away on its own, there is nothing to complain of. */
+	/* A page that went away on its own is not an error. */
 	err = done ? 0 : r.err;
 	trace_drm_pagemap_fault(dev, vmf->address, window.start, window.end,
 				r.moved, err);
@@ -625,15 +698,15 @@ static int drm_pagemap_fault_window_to_ram(struct vm_fault *vmf,
 	return err ?: done;
 }
 
-/* With memory that is there. */
+/* Needs no memory but the page to move to. */
 static int drm_pagemap_fault_page_to_ram(struct vm_fault *vmf)
 {
 	unsigned long page = vmf->address & PAGE_MASK;
 	struct drm_pagemap_window window = { page, page + PAGE_SIZE };
-	struct drm_pagemap_one one;
+	struct drm_pagemap_single one;
 
 	return drm_pagemap_fault_window_to_ram(vmf, window,
-					       drm_pagemap_scratch_one(&one));
+					       drm_pagemap_single_init(&one));
 }
 
 /*
@@ -697,8 +770,8 @@ static vm_fault_t drm_pagemap_migrate_to_ram(struct vm_fault *vmf)
 		return VM_FAULT_SIGBUS;
 
 	/*
-	 * Somebody else holds a reference or the lock of the page.  The access
-	 * is retried at once, so give that a moment rather than the CPU.
+	 * Another thread holds a reference or the lock of the page.  The access
+	 * is retried at once, so give it a moment rather than the CPU.
 	 */
 	if (!ret)
 		schedule_timeout_uninterruptible(1);
@@ -767,7 +840,7 @@ EXPORT_SYMBOL_GPL(drm_pagemap_page_to_dpagemap);
 static unsigned long drm_pagemap_evict_pass(struct drm_pagemap_scratch *s,
 					    int *err)
 {
-	struct drm_pagemap_to_ram r = {
+	struct drm_pagemap_ram_move r = {
 		.s = s,
 		.gfp = GFP_HIGHUSER_MOVABLE | __GFP_RETRY_MAYFAIL | __GFP_NOWARN,
 	};
@@ -783,8 +856,7 @@ static unsigned long drm_pagemap_evict_pass(struct drm_pagemap_scratch *s,
 }
 
 /*
- * The state of an eviction that is tried again and again, as long as it gets
- * anywhere.
+ * The state of an eviction that is retried for as long as there is progress.
  */
 struct drm_pagemap_retry {
 	unsigned long moved;
@@ -826,10 +898,10 @@ static int drm_pagemap_retry_pass(struct drm_pagemap_retry *retry,
 }
 
 /*
- * What an eviction looks at: @npages pages, those in @pfns, or those from @first
- * on if there is no list; and what came of it.
+ * An eviction of @npages pages, those in @pfns, or those from @first on if there
+ * is no list; and its result.
  */
-struct drm_pagemap_evict {
+struct drm_pagemap_eviction {
 	const unsigned long *pfns;
 	unsigned long first;
 	unsigned long npages;
@@ -840,7 +912,7 @@ struct drm_pagemap_evict {
 	int err;
 };
 
-static void drm_pagemap_evict_batch(struct drm_pagemap_evict *e,
+static void drm_pagemap_evict_batch(struct drm_pagemap_eviction *e,
 				    unsigned long n)
 {
 	unsigned long moved;
@@ -858,7 +930,7 @@ static void drm_pagemap_evict_batch(struct drm_pagemap_evict *e,
  * Try once to move the pages that are in use.  Not more are locked at a time
  * than there is room for in e->s.
  */
-static void drm_pagemap_evict_pages(struct drm_pagemap_evict *e)
+static void drm_pagemap_evict_pages(struct drm_pagemap_eviction *e)
 {
 	unsigned long room = e->s->npages;
 	unsigned long i, pfn, n = 0;
@@ -883,9 +955,9 @@ static void drm_pagemap_evict_pages(struct drm_pagemap_evict *e)
 }
 
 /*
- * Migration to device memory: check, collect, populate, copy, commit.
+ * Migration to device memory: check, collect, choose pages, copy, commit.
  */
-struct drm_pagemap_to_devmem {
+struct drm_pagemap_devmem_move {
 	struct drm_pagemap_migration *mig;
 	struct drm_pagemap_region *region;
 	struct drm_pagemap_scratch s;
@@ -915,7 +987,7 @@ static int drm_pagemap_check_devmem(const struct drm_pagemap_migration *mig,
 	return 0;
 }
 
-static int drm_pagemap_check(struct drm_pagemap_to_devmem *m)
+static int drm_pagemap_check_args(struct drm_pagemap_devmem_move *m)
 {
 	const struct drm_pagemap_migration *mig = m->mig;
 	unsigned long npages;
@@ -950,11 +1022,13 @@ static int drm_pagemap_check(struct drm_pagemap_to_devmem *m)
 	return 0;
 }
 
-/* Lock and unmap what is to be migrated. */
-static int drm_pagemap_collect(struct drm_pagemap_to_devmem *m)
+/* Lock and unmap the pages of the range. */
+static int drm_pagemap_collect_range(struct drm_pagemap_devmem_move *m)
 {
 	struct drm_pagemap_migration *mig = m->mig;
 	int err;
+
+	mmap_assert_locked(mig->mm);
 
 	m->migrate.src = m->s.src;
 	m->migrate.dst = m->s.dst;
@@ -975,7 +1049,7 @@ static int drm_pagemap_collect(struct drm_pagemap_to_devmem *m)
 	return 0;
 }
 
-static int drm_pagemap_get_devmem(struct drm_pagemap_to_devmem *m)
+static int drm_pagemap_obtain_devmem(struct drm_pagemap_devmem_move *m)
 {
 	struct drm_pagemap_migration *mig = m->mig;
 	struct drm_pagemap_devmem *devmem;
@@ -995,8 +1069,8 @@ static int drm_pagemap_get_devmem(struct drm_pagemap_to_devmem *m)
  * Ask for the first @n pages of the allocation.  Drivers may give them all,
  * whatever they are asked for.
  */
-static int drm_pagemap_get_pfns(struct drm_pagemap_to_devmem *m,
-				unsigned long n)
+static int drm_pagemap_obtain_pfns(struct drm_pagemap_devmem_move *m,
+				   unsigned long n)
 {
 	struct drm_pagemap_devmem *devmem = m->mig->devmem;
 
@@ -1007,8 +1081,8 @@ static int drm_pagemap_get_pfns(struct drm_pagemap_to_devmem *m,
 	return devmem->ops->populate_devmem_pfn(devmem, n, m->pfns);
 }
 
-/* Whether the driver may use the page: a mistake here ends in endless faults. */
-static bool drm_pagemap_page_is_fit(struct drm_pagemap_to_devmem *m,
+/* A page of the wrong kind would make CPU faults repeat for ever. */
+static bool drm_pagemap_page_is_fit(struct drm_pagemap_devmem_move *m,
 				    unsigned long pfn)
 {
 	struct page *page;
@@ -1026,8 +1100,8 @@ static bool drm_pagemap_page_is_fit(struct drm_pagemap_to_devmem *m,
 	       (!m->region || page_pgmap(page) == &m->region->pgmap);
 }
 
-/* The data that the device pages are going to share. */
-static int drm_pagemap_make_zdd(struct drm_pagemap_to_devmem *m)
+/* Make the data that the device pages will share. */
+static int drm_pagemap_make_zdd(struct drm_pagemap_devmem_move *m)
 {
 	struct drm_pagemap_migration *mig = m->mig;
 
@@ -1057,7 +1131,7 @@ static int drm_pagemap_hold_pgmap(struct drm_pagemap_zdd *zdd,
  * Choose a device page for each page that migrates.  Those pages stay free
  * until the commit.
  */
-static int drm_pagemap_populate(struct drm_pagemap_to_devmem *m)
+static int drm_pagemap_choose_pages(struct drm_pagemap_devmem_move *m)
 {
 	struct drm_pagemap_scratch *s = &m->s;
 	unsigned long i, n, k = 0;
@@ -1069,7 +1143,7 @@ static int drm_pagemap_populate(struct drm_pagemap_to_devmem *m)
 	if (err || !n)
 		return err;
 
-	err = drm_pagemap_get_pfns(m, n);
+	err = drm_pagemap_obtain_pfns(m, n);
 	if (err)
 		return err;
 
@@ -1102,7 +1176,7 @@ static int drm_pagemap_map_zero(struct drm_pagemap_devmem *devmem,
 	return dma_mapping_error(devmem->dev, *zero) ? -EFAULT : 0;
 }
 
-static int drm_pagemap_copy(struct drm_pagemap_to_devmem *m)
+static int drm_pagemap_copy_to_devmem(struct drm_pagemap_devmem_move *m)
 {
 	struct drm_pagemap_devmem *devmem = m->mig->devmem;
 	struct drm_pagemap_scratch *s = &m->s;
@@ -1137,7 +1211,7 @@ out_unmap_zero:
 }
 
 /* Take the device pages into use, and make the process use them. */
-static void drm_pagemap_commit(struct drm_pagemap_to_devmem *m)
+static void drm_pagemap_commit_to_devmem(struct drm_pagemap_devmem_move *m)
 {
 	struct drm_pagemap_migration *mig = m->mig;
 	struct drm_pagemap_scratch *s = &m->s;
@@ -1170,10 +1244,10 @@ static void drm_pagemap_commit(struct drm_pagemap_to_devmem *m)
  * migration, with the allocation unused; or 0 if the pages cannot be brought
  * back, in which case the allocation is theirs.
  */
-static int drm_pagemap_roll_back(struct drm_pagemap_to_devmem *m)
+static int drm_pagemap_roll_back(struct drm_pagemap_devmem_move *m)
 {
 	struct drm_pagemap_devmem *devmem = m->mig->devmem;
-	struct drm_pagemap_evict e = {
+	struct drm_pagemap_eviction e = {
 		.pfns = m->pfns,
 		.npages = m->s.npages,
 		.s = &m->s,
@@ -1198,17 +1272,19 @@ static int drm_pagemap_roll_back(struct drm_pagemap_to_devmem *m)
 }
 
 /*
- * Tell what stayed behind from what was there before, by a look at the device
- * pages of the range: they are collected and put back.
+ * Tell pages that stayed behind from those that were there before, by a look at
+ * the device pages of the range: they are collected and put back.
  */
-static void drm_pagemap_count_resident(struct drm_pagemap_to_devmem *m)
+static void drm_pagemap_count_resident(struct drm_pagemap_devmem_move *m)
 {
 	struct drm_pagemap_migration *mig = m->mig;
 	struct drm_pagemap_scratch *s = &m->s;
 	unsigned long i;
 	struct page *page;
 
-	/* The arrays are done with otherwise: let s->ram tell what moved. */
+	mmap_assert_locked(mig->mm);
+
+	/* The arrays have served their purpose: let s->ram tell what moved. */
 	for (i = 0; i < s->npages; i++)
 		s->ram[i] = s->dst[i] && (s->src[i] & MIGRATE_PFN_MIGRATE);
 
@@ -1225,43 +1301,53 @@ static void drm_pagemap_count_resident(struct drm_pagemap_to_devmem *m)
 	migrate_vma_finalize(&m->migrate);
 }
 
-static int drm_pagemap_migrate_collected(struct drm_pagemap_to_devmem *m)
+static int drm_pagemap_migrate_collected(struct drm_pagemap_devmem_move *m)
 {
 	int err;
 
 	if (!m->migrate.cpages && !m->mig->devmem)
 		return 0;
 
-	err = drm_pagemap_get_devmem(m);
+	err = drm_pagemap_obtain_devmem(m);
 	if (err)
 		goto out_finalize;
 
-	err = drm_pagemap_populate(m);
+	err = drm_pagemap_choose_pages(m);
 	if (err)
 		goto out_finalize;
 
-	err = drm_pagemap_copy(m);
+	err = drm_pagemap_copy_to_devmem(m);
 	if (err)
 		goto out_finalize;
 
-	drm_pagemap_commit(m);
+	drm_pagemap_commit_to_devmem(m);
 
 out_finalize:
 	migrate_vma_finalize(&m->migrate);
 	return err;
 }
 
-static int drm_pagemap_migrate_checked(struct drm_pagemap_to_devmem *m)
+/* A region is open, and stays so, while a migration holds its gate. */
+static void drm_pagemap_assert_open(const struct drm_pagemap_region *region)
+{
+	lockdep_assert_held_read(&region->gate);
+	WARN_ON_ONCE(region->unplugged);
+}
+
+static int drm_pagemap_migrate_checked(struct drm_pagemap_devmem_move *m)
 {
 	struct drm_pagemap_migration *mig = m->mig;
 	int err;
+
+	if (m->region)
+		drm_pagemap_assert_open(m->region);
 
 	err = drm_pagemap_scratch_alloc(&m->s, (mig->end - mig->start) >>
 					       PAGE_SHIFT);
 	if (err)
 		return err;
 
-	err = drm_pagemap_collect(m);
+	err = drm_pagemap_collect_range(m);
 	if (err)
 		goto out_free;
 
@@ -1290,7 +1376,7 @@ out_free:
 	return err;
 }
 
-static int drm_pagemap_migrate_gated(struct drm_pagemap_to_devmem *m)
+static int drm_pagemap_migrate_gated(struct drm_pagemap_devmem_move *m)
 {
 	struct drm_pagemap_region *region = m->region;
 	int err = -ENODEV;
@@ -1308,11 +1394,11 @@ static int drm_pagemap_migrate_gated(struct drm_pagemap_to_devmem *m)
 
 /**
  * drm_pagemap_migrate() - Migrate a range to device memory
- * @mig: What to migrate where, and how it went.
+ * @mig: Arguments and result.
  *
  * Without %DRM_PAGEMAP_MIGRATE_PARTIAL every page of the range must be outside
  * of device memory and able to move; otherwise none moves.  With it, whatever
- * is missing and can move now does, in as far as the allocation has room.
+ * is missing and can move now does, as far as the allocation has room.
  *
  * Pages that have no contents yet, because they were never written, count as
  * pages that can move, and read as zero on the device.
@@ -1346,11 +1432,11 @@ static int drm_pagemap_migrate_gated(struct drm_pagemap_to_devmem *m)
  * * -ENOMEM: no memory.
  * * -EFAULT: a page cannot be mapped for DMA.
  * * -ENODEV: the region was unplugged, also if its device is unbound by now.
- * * what the driver's callbacks returned.
+ * * any error of the driver's callbacks.
  */
 int drm_pagemap_migrate(struct drm_pagemap_migration *mig)
 {
-	struct drm_pagemap_to_devmem m = { .mig = mig };
+	struct drm_pagemap_devmem_move m = { .mig = mig };
 	unsigned long npages;
 	int err;
 
@@ -1362,7 +1448,7 @@ int drm_pagemap_migrate(struct drm_pagemap_migration *mig)
 	m.region = drm_pagemap_region_find(mig->dpagemap);
 	trace_drm_pagemap_migrate_begin(mig);
 
-	err = drm_pagemap_check(&m);
+	err = drm_pagemap_check_args(&m);
 	if (!err)
 		err = drm_pagemap_migrate_gated(&m);
 
@@ -1389,8 +1475,8 @@ EXPORT_SYMBOL_GPL(drm_pagemap_migrate);
  * @timeslice_ms: Milliseconds for which CPU faults leave the pages alone.
  * @pgmap_owner: Owner of the device-private pages.
  *
- * The migration is all or nothing, see drm_pagemap_migrate() for what that
- * means, for who owns the allocation afterwards and for the errors.
+ * The migration is all or nothing.  See drm_pagemap_migrate() for the details,
+ * the owner of the allocation afterwards and the errors.
  *
  * Context: Process context, may sleep.  The caller holds the mmap lock of @mm,
  * for reading at least, and no lock that an mmu notifier takes.
@@ -1436,11 +1522,11 @@ static int drm_pagemap_evict_unbound(struct drm_pagemap_devmem *devmem,
 	return 0;
 }
 
-/* Evict as long as that gets anywhere. */
+/* Evict for as long as there is progress. */
 static int drm_pagemap_evict_devmem(struct drm_pagemap_devmem *devmem,
 				    unsigned long npages, unsigned long *moved)
 {
-	struct drm_pagemap_evict e = {
+	struct drm_pagemap_eviction e = {
 		.npages = npages,
 		.region = drm_pagemap_region_find(devmem->dpagemap),
 	};
@@ -1502,8 +1588,8 @@ out_put:
  *                     beside the one that the migration took over, because that
  *                     one may be released while this runs.
  *
- * Works by physical pages only: it makes no difference to whom they belong by
- * now, or whether the process still exists.  Pages that are busy, and DMA
+ * Works by physical pages only: their present owner does not matter, nor whether
+ * the process still exists.  Pages that are busy, and DMA
  * mappings that are lacking, are waited for, as long as something moves or a
  * second has not passed.  A timeslice is ended.
  *
@@ -1520,12 +1606,12 @@ out_put:
  * &drm_pagemap_devmem.detached is completed, and
  * &drm_pagemap_devmem_ops.devmem_release has returned; otherwise
  *
- * * -EBUSY: pages are held by somebody else; or, at once, nothing was migrated to
- *   the allocation.
+ * * -EBUSY: other references or locks keep pages in place; or, at once, nothing
+ *   was migrated to the allocation.
  * * -EOPNOTSUPP: the allocation lacks a callback.
  * * -ENOMEM: no memory to move the pages to.
  * * -EAGAIN: no page could be mapped for DMA.
- * * what the driver's callbacks returned.
+ * * any error of the driver's callbacks.
  *
  * After an error some pages may have moved, and the rest is as before.
  */
@@ -1554,20 +1640,23 @@ EXPORT_SYMBOL_GPL(drm_pagemap_evict_to_ram);
  * @moved: Incremented by the number of pages that moved.
  *
  * Context: Process context, may sleep.
- * Return: How many pages were found in use, including those that moved.
+ * Return: The number of pages found in use, including those that moved.
  */
 unsigned long drm_pagemap_region_evict(struct drm_pagemap_region *region,
 				       unsigned long *moved)
 {
-	struct drm_pagemap_evict e = {
+	struct drm_pagemap_eviction e = {
 		.first = region->start_pfn,
 		.npages = region->npages,
 		.region = region,
 	};
 	struct drm_pagemap_scratch many;
-	struct drm_pagemap_one one;
+	struct drm_pagemap_single one;
 
-	e.s = drm_pagemap_scratch_one(&one);
+	/* Never reset, so that it can be read without the gate. */
+	WARN_ON_ONCE(!READ_ONCE(region->unplugged));
+
+	e.s = drm_pagemap_single_init(&one);
 	if (!drm_pagemap_scratch_alloc(&many, DRM_PAGEMAP_EVICT_BATCH))
 		e.s = &many;
 
@@ -1586,19 +1675,19 @@ unsigned long drm_pagemap_region_evict(struct drm_pagemap_region *region,
  * @dpagemap: The provider.
  * @start: First address, page aligned.
  * @end: End address, exclusive, page aligned.
- * @mm: The address space.  The caller holds a reference, mmgrab() is enough.
+ * @mm: The address space.  The caller holds mm_count, not necessarily mm_users.
  * @timeslice_ms: Milliseconds for which CPU faults leave the pages alone.
  *
- * Calls &drm_pagemap_ops.populate_mm with what it needs held.
+ * Calls &drm_pagemap_ops.populate_mm with the reference and the lock it needs.
  *
  * Context: Process context, may sleep.  Takes the mmap lock of @mm for reading,
  * so the caller must not hold it.
  *
  * Return: 0, or
  *
- * * -EFAULT: the address space is on its way out.
+ * * -EFAULT: the process is exiting.
  * * -EOPNOTSUPP: the provider cannot do it.
- * * what the callback returned, see drm_pagemap_migrate().
+ * * any error of the callback, see drm_pagemap_migrate().
  */
 int drm_pagemap_populate_mm(struct drm_pagemap *dpagemap,
 			    unsigned long start, unsigned long end,

@@ -10,7 +10,7 @@
 #include <drm/drm_pagemap.h>
 
 /**
- * struct drm_pagemap_zdd - what &page.zone_device_data of a device page points to
+ * struct drm_pagemap_zdd - &page.zone_device_data of device pages
  * @refcount: One for each device page, one for the migration that makes them.
  * @devmem: The allocation.
  * @owner: Owner cookie of the device-private pages.
@@ -81,6 +81,8 @@ enum drm_pagemap_step {
 
 unsigned long drm_pagemap_inject(enum drm_pagemap_step step, unsigned long n);
 
+void drm_pagemap_region_link(struct drm_pagemap_region *region);
+void drm_pagemap_region_unlink(struct drm_pagemap_region *region);
 struct drm_pagemap_region *
 drm_pagemap_region_find(const struct drm_pagemap *dpagemap);
 unsigned long drm_pagemap_region_evict(struct drm_pagemap_region *region,

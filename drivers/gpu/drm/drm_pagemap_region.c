@@ -4,12 +4,10 @@
 #include <linux/device.h>
 #include <linux/export.h>
 #include <linux/ioport.h>
-#include <linux/list.h>
 #include <linux/memremap.h>
 #include <linux/mm.h>
 #include <linux/sched.h>
 #include <linux/slab.h>
-#include <linux/spinlock.h>
 
 #include <drm/drm_device.h>
 #include <drm/drm_drv.h>
@@ -23,54 +21,20 @@
  * DOC: Regions
  *
  * A region is a pool of device-private pages with a struct page each, at
- * physical addresses that nothing else uses.  They are only names: how a page
- * relates to the device's memory is up to the driver, usually by its offset
- * from &drm_pagemap_region.start_pfn.
+ * physical addresses that nothing else uses.  They are only names: the
+ * driver decides which part of its memory a page stands for, usually by the
+ * offset from &drm_pagemap_region.start_pfn.
  *
  * When the device goes away, the processes keep their data: unplugging the
  * region first closes it to new migrations and then moves every page that is
  * left to RAM.  This can neither fail nor be cut short, for a page that was left
  * behind would be one without memory.  A driver whose hardware is gone
- * already provides in &drm_pagemap_devmem_ops.copy_to_ram what the process is to
- * find instead.
+ * already provides substitute contents in &drm_pagemap_devmem_ops.copy_to_ram.
  *
- * The region itself, without pages then, stays until the struct drm_device goes:
- * whoever still has the struct drm_pagemap gets -ENODEV from a migration, and can
- * read the counters.
+ * The region itself, without pages then, stays until the struct drm_device is
+ * released: a migration by a user who still has the struct drm_pagemap fails with
+ * -ENODEV, and the counters can be read.
  */
-
-/*
- * All regions.  Nothing is read from a struct drm_pagemap to find that of it:
- * drivers that know nothing of regions need not even have zeroed it.
- */
-static LIST_HEAD(drm_pagemap_regions);
-/* Protects the list. */
-static DEFINE_SPINLOCK(drm_pagemap_regions_lock);
-
-/**
- * drm_pagemap_region_find() - The region of a device's memory
- * @dpagemap: The memory, which exists.  It is not accessed.
- *
- * Context: Process context.
- * Return: The region, which exists for as long as @dpagemap; or NULL if the
- * driver manages its struct dev_pagemap itself.
- */
-struct drm_pagemap_region *
-drm_pagemap_region_find(const struct drm_pagemap *dpagemap)
-{
-	struct drm_pagemap_region *region, *found = NULL;
-
-	spin_lock(&drm_pagemap_regions_lock);
-	list_for_each_entry(region, &drm_pagemap_regions, link) {
-		if (region->dpagemap != dpagemap)
-			continue;
-		found = region;
-		break;
-	}
-	spin_unlock(&drm_pagemap_regions_lock);
-
-	return found;
-}
 
 static const char * const drm_pagemap_counter_names[] = {
 	[DRM_PAGEMAP_PAGES_TO_DEVMEM]	= "pages-to-devmem",
@@ -117,7 +81,7 @@ EXPORT_SYMBOL_GPL(drm_pagemap_region_resident);
 /**
  * drm_pagemap_region_print() - Print the state of a region
  * @region: The region.
- * @p: Where to.
+ * @p: Printer.
  *
  * Prints the size, the pages in use and the counters, one per line.
  *
@@ -150,8 +114,8 @@ DEFINE_SHOW_ATTRIBUTE(drm_pagemap_region);
  * @region: The region.
  *
  * From the call on, migrations to the region fail with -ENODEV.  Those under
- * way are waited for, then all pages of the region are moved to RAM, whoever
- * they belong to, and the releases that are due by then are waited for.  It
+ * way are waited for, then all pages of the region are moved to RAM, whatever
+ * process they belong to, and the releases that are due by then are waited for.  It
  * does not give up: pages that cannot be moved are tried again, with an error
  * message now and then.
  *
@@ -176,7 +140,7 @@ void drm_pagemap_region_unplug(struct drm_pagemap_region *region)
 	bool gone;
 
 	down_write(&region->gate);
-	region->unplugged = true;
+	WRITE_ONCE(region->unplugged, true);
 	gone = region->gone;
 	up_write(&region->gate);
 
@@ -190,7 +154,7 @@ void drm_pagemap_region_unplug(struct drm_pagemap_region *region)
 
 		if (time_after(jiffies, warn)) {
 			drm_err(region->drm,
-				"%lu pages of processes cannot be moved to RAM, trying on\n",
+				"%lu pages cannot be moved to RAM yet, retrying\n",
 				used - moved);
 			warn = jiffies + 10 * HZ;
 		}
@@ -223,14 +187,21 @@ static void drm_pagemap_region_put_drm(void *data)
 	drm_dev_put(data);
 }
 
-/* This runs when the struct drm_device goes. */
+/* This runs when the struct drm_device is released. */
 static void drm_pagemap_region_forget(struct drm_device *drm, void *data)
 {
-	struct drm_pagemap_region *region = data;
+	drm_pagemap_region_unlink(data);
+}
 
-	spin_lock(&drm_pagemap_regions_lock);
-	list_del(&region->link);
-	spin_unlock(&drm_pagemap_regions_lock);
+static bool drm_pagemap_region_is_gone(struct drm_pagemap_region *region)
+{
+	bool gone;
+
+	down_read(&region->gate);
+	gone = region->gone;
+	up_read(&region->gate);
+
+	return gone;
 }
 
 static struct drm_pagemap_region *
@@ -249,11 +220,7 @@ drm_pagemap_region_alloc(struct drm_device *drm, struct drm_pagemap *dpagemap,
 	region->dpagemap = dpagemap;
 	region->pgmap.owner = owner;
 
-	/* Found first, should an earlier region be gone but not forgotten. */
-	spin_lock(&drm_pagemap_regions_lock);
-	list_add(&region->link, &drm_pagemap_regions);
-	spin_unlock(&drm_pagemap_regions_lock);
-
+	drm_pagemap_region_link(region);
 	err = drmm_add_action_or_reset(drm, drm_pagemap_region_forget, region);
 	if (err) {
 		drmm_kfree(drm, region);
@@ -350,7 +317,7 @@ devm_drm_pagemap_region_add(struct drm_device *drm,
 	int err;
 
 	if (!size || !IS_ALIGNED(size, PAGE_SIZE) || !owner ||
-	    (region && !region->gone))
+	    (region && !drm_pagemap_region_is_gone(region)))
 		return ERR_PTR(-EINVAL);
 
 	region = drm_pagemap_region_alloc(drm, dpagemap, owner);

@@ -12,8 +12,8 @@ extern "C" {
  * DOC: vsvm uAPI
  *
  * vsvm is a GPU made of software.  It works on the memory of a process under the
- * process's own addresses: what it accesses is moved to the device's memory, or
- * mapped where it is, and the CPU faults back what it touches.
+ * process's own addresses: pages that it accesses are moved to the device's
+ * memory, or mapped where they are, and CPU accesses fault them back.
  *
  * Rules for every structure here:
  *
@@ -27,8 +27,8 @@ extern "C" {
  *
  * Errors common to all: -EINVAL for an argument outside its documented values,
  * -ENODEV once the device is gone, -EFAULT for a bad pointer, -ENOMEM.  A fatal
- * signal ends prefetch and residency with -EINTR, and any signal may end advise
- * so, which can be called again.
+ * signal ends prefetch and residency with -EINTR.  Any signal may end advise with
+ * -EINTR; it can be called again.
  *
  * Errors of operations that the device executes are not those of an ioctl: see
  * &struct drm_vsvm_job_status.
@@ -37,8 +37,8 @@ extern "C" {
 /**
  * DOC: vsvm limits
  *
- * What the kernel allocates on behalf of a process is charged to its memory
- * cgroup.  In addition there are limits, which &struct drm_vsvm_query tells:
+ * Kernel memory allocated on behalf of a process is charged to its memory cgroup.
+ * In addition there are limits, reported by &struct drm_vsvm_query:
  *
  * - VMs of an open file: &drm_vsvm_query.max_vms.  Beyond, making one fails with
  *   -ENOSPC.
@@ -53,13 +53,13 @@ extern "C" {
  * - Ranges of memory that are mapped by the device in a VM:
  *   &drm_vsvm_query.max_ranges.  Beyond, the device forgets the mapping of the
  *   oldest, and faults when it accesses it again.
- * - Time that a job takes, see &struct drm_vsvm_exec:
+ * - Execution time of a job, see &struct drm_vsvm_exec:
  *   &drm_vsvm_query.max_job_ms.  Beyond, it fails with ETIME.
  * - Timeslice: &drm_vsvm_query.max_timeslice_ms.  Beyond, prefetch and advise
  *   fail with -EINVAL.
  *
  * Each user, by the user ID of the process that makes a VM, has workers of their
- * own, as many as there are CPUs, at least four; nobody can use up those of another
+ * own, as many as there are CPUs, at least four; they cannot be used up by another
  * user.  Workers compete for the CPUs as other threads do.  The VMs of one user
  * take turns.
  */
@@ -83,18 +83,20 @@ extern "C" {
  */
 
 #define DRM_VSVM_QUERY		0x00
-#define DRM_VSVM_VM_CREATE	0x01
-#define DRM_VSVM_VM_DESTROY	0x02
-#define DRM_VSVM_PREFETCH	0x03
-#define DRM_VSVM_RESIDENCY	0x04
-#define DRM_VSVM_ADVISE		0x05
-#define DRM_VSVM_EXEC		0x06
-#define DRM_VSVM_JOB_STATUS	0x07
+#define DRM_VSVM_STATS		0x01
+#define DRM_VSVM_VM_CREATE	0x02
+#define DRM_VSVM_VM_DESTROY	0x03
+#define DRM_VSVM_PREFETCH	0x04
+#define DRM_VSVM_RESIDENCY	0x05
+#define DRM_VSVM_ADVISE		0x06
+#define DRM_VSVM_EXEC		0x07
+#define DRM_VSVM_JOB_STATUS	0x08
 
 /**
- * struct drm_vsvm_query - properties and limits of the device
+ * struct drm_vsvm_query - constants and limits of the device
  *
- * What the device does for others does not show here.
+ * Nothing here changes while the device exists, except that the administrator
+ * may set @max_job_ms.
  *
  * Errors: none but the common ones.
  */
@@ -108,16 +110,13 @@ struct drm_vsvm_query {
 	/** @vram_size: [out] Size of the device memory in bytes. */
 	__u64 vram_size;
 
-	/** @vram_used: [out] Bytes of it that are allocated for this file now. */
-	__u64 vram_used;
-
 	/** @page_size: [out] Unit of all addresses and sizes, in bytes. */
 	__u32 page_size;
 
 	/** @chunk_size: [out] Largest single allocation of a prefetch, in bytes. */
 	__u32 chunk_size;
 
-	/** @max_vms: [out] How many VMs one open file may have. */
+	/** @max_vms: [out] Limit of VMs of one open file. */
 	__u32 max_vms;
 
 	/** @max_timeslice_ms: [out] Limit of &drm_vsvm_prefetch.timeslice_ms. */
@@ -129,35 +128,56 @@ struct drm_vsvm_query {
 	/** @max_syncs: [out] Limit of &drm_vsvm_exec.num_syncs. */
 	__u32 max_syncs;
 
-	/** @max_jobs: [out] How many unfinished jobs one VM may have. */
+	/** @max_jobs: [out] Limit of unfinished jobs of one VM. */
 	__u32 max_jobs;
+
+	/**
+	 * @max_queued_ops: [out] Limit of operations in unfinished jobs of one
+	 * open file.
+	 */
+	__u32 max_queued_ops;
+
+	/** @max_job_ms: [out] Time limit of a job in milliseconds. */
+	__u32 max_job_ms;
+
+	/** @max_advice: [out] Limit of ranges with different advice in one VM. */
+	__u32 max_advice;
+
+	/** @max_ranges: [out] Limit of ranges that are mapped in one VM. */
+	__u32 max_ranges;
 
 	/** @pad: [out] Zero. */
 	__u32 pad;
+};
 
-	/** @gpu_faults: [out] Page faults of the device so far, of this file's VMs. */
+/**
+ * struct drm_vsvm_stats - counters of an open file
+ *
+ * Use of the device by other files does not show here.
+ *
+ * Errors: none but the common ones.
+ */
+struct drm_vsvm_stats {
+	/** @flags: Must be zero. */
+	__u32 flags;
+
+	/** @pad: Must be zero. */
+	__u32 pad;
+
+	/** @vram_used: [out] Bytes of device memory allocated for this file now. */
+	__u64 vram_used;
+
+	/** @gpu_faults: [out] Page faults of the device in VMs of this file. */
 	__u64 gpu_faults;
 
 	/**
-	 * @evictions: [out] Allocations for this file that were evicted so far,
-	 * to make room for whomever.
+	 * @evictions: [out] Allocations for this file that were evicted, for
+	 * whichever file the room was made.
 	 */
 	__u64 evictions;
 
-	/** @jobs: [out] Jobs of this file finished so far, failed ones included. */
+	/** @jobs: [out] Finished jobs of this file, including failed ones. */
 	__u64 jobs;
-
-	/** @max_queued_ops: [out] Operations in unfinished jobs of one open file. */
-	__u32 max_queued_ops;
-
-	/** @max_job_ms: [out] How many milliseconds a job may take. */
-	__u32 max_job_ms;
-
-	/** @max_advice: [out] Ranges with different advice that one VM may have. */
-	__u32 max_advice;
-
-	/** @max_ranges: [out] Ranges that the device has mapped in one VM. */
-	__u32 max_ranges;
 };
 
 /**
@@ -196,7 +216,7 @@ struct drm_vsvm_vm_destroy {
 };
 
 /**
- * enum drm_vsvm_place - where a page is
+ * enum drm_vsvm_place - location of a page
  */
 enum drm_vsvm_place {
 	/**
@@ -208,22 +228,21 @@ enum drm_vsvm_place {
 	/** @DRM_VSVM_PLACE_SYSTEM: In system memory. */
 	DRM_VSVM_PLACE_SYSTEM = 1,
 
-	/** @DRM_VSVM_PLACE_DEVICE: In the memory of the device asked. */
+	/** @DRM_VSVM_PLACE_DEVICE: In the memory of this device. */
 	DRM_VSVM_PLACE_DEVICE = 2,
 
 	/** @DRM_VSVM_PLACE_PEER: In the memory of another vsvm device. */
 	DRM_VSVM_PLACE_PEER = 3,
 
 	/**
-	 * @DRM_VSVM_PLACE_UNMAPPED: No memory that a device may see: no
-	 * mapping, one that cannot be read, or one of I/O memory or of secret
-	 * memory.
+	 * @DRM_VSVM_PLACE_UNMAPPED: No memory that a device may access: no
+	 * mapping, an unreadable one, or one of I/O memory or secret memory.
 	 */
 	DRM_VSVM_PLACE_UNMAPPED = 4,
 };
 
 /**
- * DRM_VSVM_PREFETCH_PARTIAL - Leave what cannot be moved and go on.
+ * DRM_VSVM_PREFETCH_PARTIAL - Leave pages that cannot be moved, and go on.
  */
 #define DRM_VSVM_PREFETCH_PARTIAL	(1u << 0)
 
@@ -243,9 +262,10 @@ enum drm_vsvm_place {
  * CPU does.
  *
  * Without %DRM_VSVM_PREFETCH_PARTIAL the ioctl stops with an error at the first
- * step that cannot be completed.  With it, too, an error other than those that
- * it is said to turn off ends the call.  Steps before it stay done, and the three
- * counts are valid on every error but -ENODEV and -EFAULT of the structure itself.
+ * step that cannot be completed.  With it, errors still end the call, except those
+ * that are documented below as counted or skipped.  Earlier steps stay done, and the
+ * three counts are valid on every error but -ENODEV and -EFAULT of the structure
+ * itself.
  *
  * Errors:
  *
@@ -256,19 +276,19 @@ enum drm_vsvm_place {
  * -ENOENT: no such VM.  -EPERM: the VM belongs to another process.
  *
  * -EFAULT: nothing is mapped at an address in the range.  -EOPNOTSUPP: a
- * mapping is not of anonymous memory.  With %DRM_VSVM_PREFETCH_PARTIAL, the one
- * is skipped and the pages of the other count as left.  -EFAULT also if the
+ * mapping is not of anonymous memory.  With %DRM_VSVM_PREFETCH_PARTIAL, the former
+ * is skipped and the pages of the latter count as left.  -EFAULT also if the
  * device cannot reach a page to copy it, for lack of bounce buffers.
  *
  * -EBUSY: pages cannot be moved now, for instance since they are pinned, or are
  * in the memory of a peer.  With %DRM_VSVM_PREFETCH_PARTIAL they count as left.
- * For a prefetch to system memory, with or without that flag, also if what is
- * mapped in the range changes all the time.
+ * For a prefetch to system memory, with or without that flag, also if mappings in
+ * the range keep changing.
  *
- * -ENOSPC: no device memory, although others were asked to give theirs back.
- * Also with %DRM_VSVM_PREFETCH_PARTIAL, which is about pages, not about room,
- * and also for a step that would fit, if others take what it made free: it can
- * be tried again.
+ * -ENOSPC: no device memory, even after eviction; also with
+ * %DRM_VSVM_PREFETCH_PARTIAL, which is about pages, not about room.  If others take
+ * the memory that a step has evicted, this is reported although the step would fit;
+ * it can be tried again.
  */
 struct drm_vsvm_prefetch {
 	/** @vm_id: Handle of the VM. */
@@ -287,17 +307,17 @@ struct drm_vsvm_prefetch {
 	__u32 place;
 
 	/**
-	 * @timeslice_ms: For how many milliseconds the CPU has to wait for the
-	 * pages that are moved now, at most &drm_vsvm_query.max_timeslice_ms.
-	 * Only the process that asks for it waits, and only for pages that no
-	 * other process shares; a wait ends early when the page comes back for
-	 * another reason, or with a fatal signal.
+	 * @timeslice_ms: Time in milliseconds for which the device keeps the
+	 * pages that are moved now, at most &drm_vsvm_query.max_timeslice_ms:
+	 * CPU accesses wait for its end.  Only those of the calling process do,
+	 * and only for pages that no other process shares; a wait ends early
+	 * when the page comes back for another reason, or with a fatal signal.
 	 */
 	__u32 timeslice_ms;
 
 	/**
-	 * @fault_window: How many bytes a CPU access brings back at once, of
-	 * the pages that are moved now: a multiple of the page size, at most
+	 * @fault_window: Number of bytes, of the pages that are moved now, that
+	 * a CPU access brings back at once: a multiple of the page size, at most
 	 * &drm_vsvm_query.chunk_size; zero for the whole allocation.
 	 */
 	__u64 fault_window;
@@ -305,7 +325,7 @@ struct drm_vsvm_prefetch {
 	/** @moved: [out] Pages that were moved. */
 	__u64 moved;
 
-	/** @resident: [out] Pages that were where they should be already. */
+	/** @resident: [out] Pages that were in the requested place already. */
 	__u64 resident;
 
 	/** @left: [out] Pages that are elsewhere. */
@@ -332,11 +352,11 @@ struct drm_vsvm_page {
 };
 
 /**
- * struct drm_vsvm_residency - tell where each page of a range is
+ * struct drm_vsvm_residency - report the place of each page of a range
  *
  * Moves nothing and faults nothing in.  Each step of
  * &drm_vsvm_query.chunk_size is consistent in itself.  Waits for pages that are
- * being moved, and tells where they are then.
+ * being moved, and reports their new place.
  *
  * Errors:
  *
@@ -347,7 +367,7 @@ struct drm_vsvm_page {
  *
  * -EFAULT: @pages cannot be written.
  *
- * -EBUSY: the memory changes all the time.
+ * -EBUSY: the memory keeps changing.
  */
 struct drm_vsvm_residency {
 	/** @vm_id: Handle of the VM. */
@@ -367,18 +387,44 @@ struct drm_vsvm_residency {
 };
 
 /**
- * struct drm_vsvm_advise - say how the device should treat a range
+ * enum drm_vsvm_advice - where the device wants memory that it faults on
+ */
+enum drm_vsvm_advice {
+	/**
+	 * @DRM_VSVM_ADVICE_DEFAULT: What is in system memory is moved to the
+	 * device if possible; what a peer has is accessed there if the peer can
+	 * be reached and nothing close by is in the memory of a third device,
+	 * otherwise moved.
+	 */
+	DRM_VSVM_ADVICE_DEFAULT = 0,
+
+	/**
+	 * @DRM_VSVM_ADVICE_SYSTEM: Nothing is moved to the device; memory is
+	 * accessed where it is if it can be reached, as above, otherwise moved
+	 * to system memory.
+	 */
+	DRM_VSVM_ADVICE_SYSTEM = 1,
+
+	/**
+	 * @DRM_VSVM_ADVICE_DEVICE: Moved to the device if possible, also from
+	 * the memory of a peer.
+	 */
+	DRM_VSVM_ADVICE_DEVICE = 2,
+};
+
+/**
+ * struct drm_vsvm_advise - tell the device how to treat a range
  *
  * Applies to page faults of the device in the range, and moves nothing by
  * itself.  The device forgets where the memory is, so that its next access
  * faults.  Advice is a property of addresses, not of what is mapped there: it is
- * kept when the memory is unmapped, and replaced by later advice.  All zeroes
- * after @size is the default again.
+ * kept when the memory is unmapped, and replaced by later advice.
+ * %DRM_VSVM_ADVICE_DEFAULT with zeroes after it forgets it.
  *
  * Errors:
  *
  * -EINVAL: unaligned, empty or overflowing range, or one beyond the address
- * space; unknown @place or @flags; @timeslice_ms or @fault_window outside the
+ * space; unknown @advice or @flags; @timeslice_ms or @fault_window outside the
  * limits.
  *
  * -ENOENT: no such VM.  -EPERM: the VM belongs to another process.
@@ -399,22 +445,8 @@ struct drm_vsvm_advise {
 	/** @size: Size in bytes, a multiple of the page size, not zero. */
 	__u64 size;
 
-	/**
-	 * @place: Where the device wants memory that it faults on.
-	 *
-	 * %DRM_VSVM_PLACE_NONE, the default: what is in system memory is moved
-	 * to the device if possible; what a peer has is accessed there if the
-	 * peer can be reached and nothing close by is in the memory of a third
-	 * device, otherwise moved.
-	 *
-	 * %DRM_VSVM_PLACE_SYSTEM: nothing is moved to the device; memory is
-	 * accessed where it is if it can be reached, as above, otherwise moved
-	 * to system memory.
-	 *
-	 * %DRM_VSVM_PLACE_DEVICE: moved to the device if possible, also from
-	 * the memory of a peer.
-	 */
-	__u32 place;
+	/** @advice: One of enum drm_vsvm_advice. */
+	__u32 advice;
 
 	/** @timeslice_ms: As &drm_vsvm_prefetch.timeslice_ms. */
 	__u32 timeslice_ms;
@@ -424,7 +456,7 @@ struct drm_vsvm_advise {
 };
 
 /**
- * enum drm_vsvm_op_code - what the device can do
+ * enum drm_vsvm_op_code - operations of the device
  *
  * Words are unsigned, have 64 bits and the byte order of the CPU.  Arithmetic
  * wraps around.
@@ -541,8 +573,8 @@ struct drm_vsvm_sync {
 	/** @flags: %DRM_VSVM_SYNC_SIGNAL or zero. */
 	__u32 flags;
 
-	/** @point: Point of a timeline syncobj, zero for a binary one. */
-	__u64 point;
+	/** @timeline_value: Point of a timeline syncobj, zero for a binary one. */
+	__u64 timeline_value;
 };
 
 /**
@@ -559,10 +591,10 @@ struct drm_vsvm_sync {
  * signalled, with the error set.
  *
  * A job that takes longer than &drm_vsvm_query.max_job_ms fails as well, wherever
- * it is by then.  What counts is the time for which the VM has a worker, including
- * page faults and the time in which that worker waits for a CPU.  The time in which
- * the job waits for fences, for the jobs before it, or for the VM's turn does not
- * count.  So the time until its fence is signalled is bounded by that limit for the
+ * it is by then.  The limit counts the time for which the VM has a worker, including
+ * page faults and waits of that worker for a CPU, but not waits of the job for
+ * fences, for the jobs before it, or for the VM's turn.  So the time until its
+ * fence is signalled is bounded by that limit for the
  * job and each of those before it in the VM, the turns of the user's other VMs
  * meanwhile, and the fences that all these jobs wait for.  A page fault that has
  * begun by then is not cut short.
@@ -613,10 +645,10 @@ struct drm_vsvm_exec {
 };
 
 /**
- * struct drm_vsvm_job_status - how a job went
+ * struct drm_vsvm_job_status - result of a job
  *
  * Does not wait; see the syncobj ioctls for that.  The VM remembers the last 64
- * jobs that failed; one that failed before these is told as successful.
+ * jobs that failed; earlier ones are reported as successful.
  *
  * Errors: -EINVAL if @job was never queued or a pad is not zero; -ENOENT if
  * there is no such VM; -EPERM if the VM belongs to another process; -EBUSY if
@@ -634,9 +666,9 @@ struct drm_vsvm_job_status {
 
 	/**
 	 * @error: [out] Zero if the job was successful, else a positive errno:
-	 * EFAULT if nothing that a device may access is mapped at @address,
-	 * which I/O memory and secret memory are not, or the process has
-	 * exited; EACCES if what is there must not be written, or read; ENOMEM
+	 * EFAULT if no memory that a device may access is mapped at @address
+	 * (I/O memory and secret memory are not accessible), or the process has
+	 * exited; EACCES if it must not be written, or read; ENOMEM
 	 * or ENOSPC; EBUSY if the memory kept changing; ERANGE if the memory is
 	 * beyond what the device can address; ETIME if the job took longer than
 	 * &drm_vsvm_query.max_job_ms; ENODEV if the device went away; ECANCELED
@@ -644,7 +676,7 @@ struct drm_vsvm_job_status {
 	 * since the ioctl itself fails then.
 	 *
 	 * Where devices need bounce buffers, they write to their own memory
-	 * only: then EACCES and ENOSPC also mean that what is at @address
+	 * only: then EACCES and ENOSPC also mean that the page at @address
 	 * cannot be moved there.
 	 */
 	__u32 error;
@@ -652,12 +684,14 @@ struct drm_vsvm_job_status {
 	/** @op: [out] Index of the operation that failed. */
 	__u32 op;
 
-	/** @address: [out] Address it failed at, or zero if at none. */
+	/** @address: [out] Address it failed at, or zero if there is none. */
 	__u64 address;
 };
 
 #define DRM_IOCTL_VSVM_QUERY \
 	DRM_IOWR(DRM_COMMAND_BASE + DRM_VSVM_QUERY, struct drm_vsvm_query)
+#define DRM_IOCTL_VSVM_STATS \
+	DRM_IOWR(DRM_COMMAND_BASE + DRM_VSVM_STATS, struct drm_vsvm_stats)
 #define DRM_IOCTL_VSVM_VM_CREATE \
 	DRM_IOWR(DRM_COMMAND_BASE + DRM_VSVM_VM_CREATE, struct drm_vsvm_vm_create)
 #define DRM_IOCTL_VSVM_VM_DESTROY \

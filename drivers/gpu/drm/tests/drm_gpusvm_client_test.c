@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 /*
- * Tests of DRM pagemap and GPU SVM with a driver as they were written for Linux
- * 6.17.  It has its own struct dev_pagemap, embeds structs in memory that is not
- * zeroed, flushes nothing of the layer's, and uses nothing that came later: no
- * regions, no flags, no fault windows, no leave to mix.
+ * Tests of DRM pagemap and GPU SVM with a driver in the style of Linux 6.17.
+ * It has its own struct dev_pagemap, embeds structs in memory that is not
+ * zeroed, flushes nothing of the layer's, and uses none of the later additions:
+ * regions, flags, fault windows, or ranges of mixed memory.
  */
 
 #include "drm_gpusvm_mock.h"
@@ -46,17 +46,17 @@ static unsigned long pages(unsigned long npages)
  * struct client - the driver: its device and its VM
  * @test: The test.
  * @dpagemap: The device's memory.
- * @pgmap: The pages of it.
- * @res: The physical addresses of them.
+ * @pgmap: The pages of that memory.
+ * @res: The physical addresses of the pages.
  * @dev: The device.
  * @drm: The DRM device.
  * @vram: The contents of the memory.
  * @vram_lock: Protects @used.
- * @used: A bit for each page that an allocation has.
- * @copy_error: What the next copy to the device fails with.
- * @released: Calls of devmem_release().
+ * @used: A bit for each page that belongs to an allocation.
+ * @copy_error: Error of the next copy to the device, or 0.
+ * @released: Number of calls of devmem_release().
  * @unbound: The pages are gone.
- * @wrong: How often something was done that a driver does not expect.
+ * @wrong: Number of events that a driver does not expect.
  * @gpusvm: The VM.
  * @lock: The driver's lock.
  * @garbage_lock: Protects @garbage.
@@ -84,7 +84,7 @@ struct client {
 	struct client_bo *bo;
 };
 
-/* An allocation.  As a buffer object's, its lock is held to move it. */
+/* An allocation.  Its lock is held to move it, as for a buffer object. */
 struct client_bo {
 	struct drm_pagemap_devmem devmem;
 	struct client *client;
@@ -160,15 +160,16 @@ static void client_devmem_release(struct drm_pagemap_devmem *devmem)
 	client_bo_put(bo);
 }
 
-/* Writes all that the allocation has, whatever is asked for. */
+/* Writes the pfns of the whole allocation, whatever @npages is. */
 static int client_populate_devmem_pfn(struct drm_pagemap_devmem *devmem,
 				      unsigned long npages, unsigned long *pfn)
 {
 	struct client_bo *bo = to_client_bo(devmem);
-	unsigned long i;
+	unsigned long first, i;
 
+	first = PHYS_PFN(bo->client->pgmap.range.start) + bo->first;
 	for (i = 0; i < devmem->size >> PAGE_SHIFT; i++)
-		pfn[i] = PHYS_PFN(bo->client->pgmap.range.start) + bo->first + i;
+		pfn[i] = first + i;
 
 	return 0;
 }
@@ -248,8 +249,9 @@ static struct client_bo *client_bo_create(struct client *client,
 	bo->npages = npages;
 	kref_init(&bo->kref);
 	dma_resv_init(&bo->resv);
-	drm_pagemap_devmem_init(&bo->devmem, client->dev, mm, &client_devmem_ops,
-				&client->dpagemap, pages(npages));
+	drm_pagemap_devmem_init(&bo->devmem, client->dev, mm,
+				&client_devmem_ops, &client->dpagemap,
+				pages(npages));
 
 	return bo;
 }
@@ -339,7 +341,7 @@ static int client_bind(struct client *client)
 {
 	void *addr;
 
-	/* A driver sets these two, in a struct that held something else. */
+	/* A driver sets only these two members, of memory not zeroed. */
 	memset(&client->dpagemap, 0x5a, sizeof(client->dpagemap));
 	client->dpagemap.ops = &client_pagemap_ops;
 	client->dpagemap.dev = client->dev;
@@ -364,7 +366,7 @@ static int client_bind(struct client *client)
 	return PTR_ERR(addr);
 }
 
-/* What devm_memremap_pages() does on unbind.  Nothing is flushed before. */
+/* As devm_memremap_pages() on unbind.  Nothing is flushed before. */
 static void client_unbind(struct client *client)
 {
 	if (client->unbound)
@@ -469,7 +471,8 @@ static int client_try_fault(struct client *client, unsigned long addr,
 	int err;
 
 	client_collect_garbage(client);
-	range = drm_gpusvm_range_find_or_insert(gpusvm, addr, 0, ULONG_MAX, ctx);
+	range = drm_gpusvm_range_find_or_insert(gpusvm, addr, 0, ULONG_MAX,
+						ctx);
 	if (IS_ERR(range))
 		return PTR_ERR(range);
 
@@ -539,8 +542,9 @@ static int client_vm_init(struct client *client, unsigned long notifier_size)
 
 static int client_init(struct kunit *test)
 {
-	struct client *client = kunit_kzalloc(test, sizeof(*client), GFP_KERNEL);
+	struct client *client;
 
+	client = kunit_kzalloc(test, sizeof(*client), GFP_KERNEL);
 	KUNIT_ASSERT_NOT_NULL(test, client);
 	client->test = test;
 	spin_lock_init(&client->vram_lock);
@@ -616,7 +620,23 @@ static unsigned long client_memory(struct kunit *test, unsigned long npages)
 	return addr;
 }
 
-/* The same, with a VM, and a range of MEDIUM pages that is all on the device. */
+static struct drm_gpusvm_range *client_insert(struct kunit *test,
+					      unsigned long addr,
+					      const struct drm_gpusvm_ctx *ctx)
+{
+	struct client *client = test->priv;
+	struct drm_gpusvm_range *range;
+
+	mutex_lock(&client->lock);
+	range = drm_gpusvm_range_find_or_insert(&client->gpusvm, addr, 0,
+						ULONG_MAX, ctx);
+	mutex_unlock(&client->lock);
+	KUNIT_ASSERT_FALSE(test, IS_ERR(range));
+
+	return range;
+}
+
+/* A VM, and memory with a range of MEDIUM pages that is all on the device. */
 static struct drm_gpusvm_range *client_on_device(struct kunit *test)
 {
 	const struct drm_gpusvm_ctx ctx = { .devmem_possible = true };
@@ -626,11 +646,7 @@ static struct drm_gpusvm_range *client_on_device(struct kunit *test)
 
 	KUNIT_ASSERT_EQ(test, 0, client_vm_init(client, pages(LARGE * 256)));
 	KUNIT_ASSERT_EQ(test, 0, client_migrate(client, addr, MEDIUM, MEDIUM));
-	mutex_lock(&client->lock);
-	range = drm_gpusvm_range_find_or_insert(&client->gpusvm, addr, 0,
-						ULONG_MAX, &ctx);
-	mutex_unlock(&client->lock);
-	KUNIT_ASSERT_FALSE(test, IS_ERR(range));
+	range = client_insert(test, addr, &ctx);
 	KUNIT_ASSERT_EQ(test, drm_gpusvm_range_size(range), pages(MEDIUM));
 
 	return range;
@@ -650,8 +666,8 @@ static int client_get(struct drm_gpusvm_range *range)
 }
 
 /*
- * As a driver reads the addresses: it looks at has_devmem_pages for what all of
- * them are, and may do so without the notifier lock.
+ * Read the addresses as a driver does, which goes by has_devmem_pages for all
+ * of them, perhaps without the notifier lock.
  */
 static void client_expect(struct kunit *test, struct drm_gpusvm_range *range,
 			  bool devmem)
@@ -674,39 +690,28 @@ static void client_expect(struct kunit *test, struct drm_gpusvm_range *range,
  */
 
 /* Succeeds if memory that nobody touched gets the largest range. */
-static void client_test_threshold(struct kunit *test)
+static void drm_gpusvm_test_threshold(struct kunit *test)
 {
 	const struct drm_gpusvm_ctx ctx = {
 		.check_pages_threshold = pages(MEDIUM),
 	};
-	struct client *client = test->priv;
 	struct drm_gpusvm_range *range;
 	unsigned long addr;
 
-	/* One that a large chunk fits in, and one that it does not. */
+	/* Room for a large chunk, and too little for another. */
 	addr = pagemap_mock_mmap(test, LARGE + MEDIUM, PROT_READ | PROT_WRITE);
 	KUNIT_ASSERT_NE(test, addr, 0);
-	KUNIT_ASSERT_EQ(test, 0, client_vm_init(client, pages(LARGE * 256)));
+	KUNIT_ASSERT_EQ(test, 0, client_vm_init(test->priv,
+						pages(LARGE * 256)));
 
-	mutex_lock(&client->lock);
-	range = drm_gpusvm_range_find_or_insert(&client->gpusvm,
-						addr + pages(5), 0, ULONG_MAX,
-						&ctx);
-	KUNIT_EXPECT_FALSE(test, IS_ERR(range));
-	if (!IS_ERR(range))
-		KUNIT_EXPECT_EQ(test, drm_gpusvm_range_size(range),
-				pages(LARGE));
-	range = drm_gpusvm_range_find_or_insert(&client->gpusvm,
-						addr + pages(LARGE + 5), 0,
-						ULONG_MAX, &ctx);
-	KUNIT_EXPECT_FALSE(test, IS_ERR(range));
-	if (!IS_ERR(range))
-		KUNIT_EXPECT_EQ(test, drm_gpusvm_range_size(range), PAGE_SIZE);
-	mutex_unlock(&client->lock);
+	range = client_insert(test, addr + pages(5), &ctx);
+	KUNIT_EXPECT_EQ(test, drm_gpusvm_range_size(range), pages(LARGE));
+	range = client_insert(test, addr + pages(LARGE + 5), &ctx);
+	KUNIT_EXPECT_EQ(test, drm_gpusvm_range_size(range), PAGE_SIZE);
 }
 
 /* Succeeds if notifiers may be smaller than the largest chunk. */
-static void client_test_small_notifiers(struct kunit *test)
+static void drm_gpusvm_test_small_notifiers(struct kunit *test)
 {
 	struct client *client = test->priv;
 	unsigned long addr = client_memory(test, LARGE);
@@ -722,15 +727,15 @@ static void client_test_small_notifiers(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, pagemap_mock_read(addr, LARGE, SEED), 0);
 }
 
-/* Succeeds if a range of which all is on the device says so. */
-static void client_test_all_on_device(struct kunit *test)
+/* Succeeds if a range that is all on the device says so. */
+static void drm_gpusvm_test_all_on_device(struct kunit *test)
 {
 	struct drm_gpusvm_range *range = client_on_device(test);
+	unsigned long addr = drm_gpusvm_range_start(range);
 
 	KUNIT_EXPECT_EQ(test, client_get(range), 0);
 	client_expect(test, range, true);
-	KUNIT_EXPECT_EQ(test, 0, pagemap_mock_read(drm_gpusvm_range_start(range),
-						   MEDIUM, SEED));
+	KUNIT_EXPECT_EQ(test, pagemap_mock_read(addr, MEDIUM, SEED), 0);
 	KUNIT_EXPECT_FALSE(test, range->flags.has_dma_mapping);
 	KUNIT_EXPECT_EQ(test, client_get(range), 0);
 	client_expect(test, range, false);
@@ -745,8 +750,8 @@ static void page_desc(const unsigned long *p, char *desc)
 
 KUNIT_ARRAY_PARAM(page, page_params, page_desc);
 
-/* Succeeds if a range with one page of RAM takes an eviction, and then works. */
-static void client_test_one_in_ram(struct kunit *test)
+/* Succeeds if a range with one page of RAM works after an eviction. */
+static void drm_gpusvm_test_one_in_ram(struct kunit *test)
 {
 	const unsigned long page = *(const unsigned long *)test->param_value;
 	struct drm_gpusvm_range *range = client_on_device(test);
@@ -761,15 +766,16 @@ static void client_test_one_in_ram(struct kunit *test)
 	KUNIT_EXPECT_FALSE(test, range->flags.has_devmem_pages);
 
 	mutex_lock(&client->lock);
-	KUNIT_EXPECT_EQ(test, 0, drm_gpusvm_range_evict(&client->gpusvm, range));
+	KUNIT_EXPECT_EQ(test, 0,
+			drm_gpusvm_range_evict(&client->gpusvm, range));
 	mutex_unlock(&client->lock);
 	KUNIT_EXPECT_EQ(test, client_get(range), 0);
 	client_expect(test, range, false);
 	KUNIT_EXPECT_EQ(test, pagemap_mock_read(addr, MEDIUM, SEED), 0);
 }
 
-/* Succeeds if a range with one page that is not there comes back. */
-static void client_test_one_missing(struct kunit *test)
+/* Succeeds if a range with one missing page comes back. */
+static void drm_gpusvm_test_one_missing(struct kunit *test)
 {
 	const unsigned long page = *(const unsigned long *)test->param_value;
 	struct drm_gpusvm_range *range = client_on_device(test);
@@ -785,7 +791,7 @@ static void client_test_one_missing(struct kunit *test)
 }
 
 /* Succeeds if a fault that needs device memory ends, with all of it there. */
-static void client_test_atomic(struct kunit *test)
+static void drm_gpusvm_test_atomic(struct kunit *test)
 {
 	const unsigned long page = *(const unsigned long *)test->param_value;
 	struct drm_gpusvm_range *range = client_on_device(test);
@@ -808,7 +814,7 @@ static void client_test_atomic(struct kunit *test)
 }
 
 /* Succeeds if addresses are compact, and can be read without the lock. */
-static void client_test_addresses(struct kunit *test)
+static void drm_gpusvm_test_addresses(struct kunit *test)
 {
 	struct client *client = test->priv;
 	struct drm_pagemap_device_addr *addrs;
@@ -834,8 +840,8 @@ static void client_test_addresses(struct kunit *test)
 	KUNIT_EXPECT_TRUE(test, addrs[0].proto == DRM_INTERCONNECT_SYSTEM);
 }
 
-/* Succeeds if what is left after a partial munmap is used in new ranges. */
-static void client_test_partial_munmap(struct kunit *test)
+/* Succeeds if the rest after a partial munmap() gets new ranges. */
+static void drm_gpusvm_test_partial_munmap(struct kunit *test)
 {
 	const unsigned long page = *(const unsigned long *)test->param_value;
 	struct drm_gpusvm_range *range = client_on_device(test);
@@ -861,8 +867,8 @@ static void client_test_partial_munmap(struct kunit *test)
 	}
 }
 
-/* Succeeds if errors that a driver acts upon are as they were. */
-static void client_test_errors(struct kunit *test)
+/* Succeeds if the errors that drivers act upon are those of 6.17. */
+static void drm_gpusvm_test_errors(struct kunit *test)
 {
 	struct drm_gpusvm_range *range = client_on_device(test);
 	unsigned long addr = drm_gpusvm_range_start(range);
@@ -870,7 +876,8 @@ static void client_test_errors(struct kunit *test)
 
 	KUNIT_ASSERT_EQ(test, gpusvm_mock_vm_flags(addr, 0, VM_WRITE), 0);
 	KUNIT_EXPECT_EQ(test, client_get(range), -EPERM);
-	KUNIT_EXPECT_EQ(test, -EPERM, client_fault(client, addr, false, &range));
+	KUNIT_EXPECT_EQ(test, -EPERM,
+			client_fault(client, addr, false, &range));
 	KUNIT_ASSERT_EQ(test, gpusvm_mock_vm_flags(addr, VM_WRITE, 0), 0);
 	KUNIT_EXPECT_EQ(test, client_get(range), 0);
 	KUNIT_ASSERT_EQ(test, vm_munmap(addr, pages(MEDIUM)), 0);
@@ -879,8 +886,8 @@ static void client_test_errors(struct kunit *test)
 						    &range));
 }
 
-/* Succeeds if a VM that failed to initialize needs no lock to go. */
-static void client_test_fini_unlocked(struct kunit *test)
+/* Succeeds if an error path needs no lock to free a VM without ranges. */
+static void drm_gpusvm_test_fini_unlocked(struct kunit *test)
 {
 	struct client *client = test->priv;
 
@@ -895,8 +902,8 @@ static void client_test_fini_unlocked(struct kunit *test)
  * DRM pagemap.
  */
 
-/* Succeeds if memory that is on the device, or partly, is not moved there. */
-static void client_test_migrate_resident(struct kunit *test)
+/* Succeeds if memory that is on the device already, or partly, is refused. */
+static void drm_gpusvm_test_migrate_resident(struct kunit *test)
 {
 	struct client *client = test->priv;
 	unsigned long addr = client_memory(test, 2 * MEDIUM);
@@ -913,7 +920,7 @@ static void client_test_migrate_resident(struct kunit *test)
 }
 
 /* Succeeds if a driver may write all pfns of its allocation, always. */
-static void client_test_populate_all(struct kunit *test)
+static void drm_gpusvm_test_populate_all(struct kunit *test)
 {
 	struct client *client = test->priv;
 	unsigned long addr = client_memory(test, MEDIUM);
@@ -924,8 +931,8 @@ static void client_test_populate_all(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, pagemap_mock_read(addr, MEDIUM, SEED), 0);
 }
 
-/* Succeeds if an allocation that nothing migrated to is refused at once. */
-static void client_test_evict_nothing(struct kunit *test)
+/* Succeeds if eviction of an unused allocation fails at once. */
+static void drm_gpusvm_test_evict_nothing(struct kunit *test)
 {
 	struct client *client = test->priv;
 	unsigned long addr = client_memory(test, MEDIUM), begin;
@@ -941,8 +948,8 @@ static void client_test_evict_nothing(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, pagemap_mock_read(addr, MEDIUM, SEED), 0);
 }
 
-/* Succeeds if an eviction that is over has released the allocation. */
-static void client_test_evict_releases(struct kunit *test)
+/* Succeeds if the allocation is released when the eviction returns. */
+static void drm_gpusvm_test_evict_releases(struct kunit *test)
 {
 	struct client *client = test->priv;
 	unsigned long addr = client_memory(test, MEDIUM);
@@ -958,10 +965,10 @@ static void client_test_evict_releases(struct kunit *test)
 }
 
 /*
- * Succeeds if nothing is due when the driver has unmapped its pages, right
- * after the process has unmapped its memory.
+ * Succeeds if nothing is pending when the driver unmaps its pages, right after
+ * the process has unmapped its memory.
  */
-static void client_test_unbind(struct kunit *test)
+static void drm_gpusvm_test_unbind(struct kunit *test)
 {
 	struct client *client = test->priv;
 	unsigned long addr;
@@ -980,21 +987,21 @@ static void client_test_unbind(struct kunit *test)
 }
 
 static struct kunit_case client_cases[] = {
-	KUNIT_CASE(client_test_threshold),
-	KUNIT_CASE(client_test_small_notifiers),
-	KUNIT_CASE(client_test_all_on_device),
-	KUNIT_CASE_PARAM(client_test_one_in_ram, page_gen_params),
-	KUNIT_CASE_PARAM(client_test_one_missing, page_gen_params),
-	KUNIT_CASE_PARAM(client_test_atomic, page_gen_params),
-	KUNIT_CASE(client_test_addresses),
-	KUNIT_CASE_PARAM(client_test_partial_munmap, page_gen_params),
-	KUNIT_CASE(client_test_errors),
-	KUNIT_CASE(client_test_fini_unlocked),
-	KUNIT_CASE(client_test_migrate_resident),
-	KUNIT_CASE(client_test_populate_all),
-	KUNIT_CASE(client_test_evict_nothing),
-	KUNIT_CASE(client_test_evict_releases),
-	KUNIT_CASE(client_test_unbind),
+	KUNIT_CASE(drm_gpusvm_test_threshold),
+	KUNIT_CASE(drm_gpusvm_test_small_notifiers),
+	KUNIT_CASE(drm_gpusvm_test_all_on_device),
+	KUNIT_CASE_PARAM(drm_gpusvm_test_one_in_ram, page_gen_params),
+	KUNIT_CASE_PARAM(drm_gpusvm_test_one_missing, page_gen_params),
+	KUNIT_CASE_PARAM(drm_gpusvm_test_atomic, page_gen_params),
+	KUNIT_CASE(drm_gpusvm_test_addresses),
+	KUNIT_CASE_PARAM(drm_gpusvm_test_partial_munmap, page_gen_params),
+	KUNIT_CASE(drm_gpusvm_test_errors),
+	KUNIT_CASE(drm_gpusvm_test_fini_unlocked),
+	KUNIT_CASE(drm_gpusvm_test_migrate_resident),
+	KUNIT_CASE(drm_gpusvm_test_populate_all),
+	KUNIT_CASE(drm_gpusvm_test_evict_nothing),
+	KUNIT_CASE(drm_gpusvm_test_evict_releases),
+	KUNIT_CASE(drm_gpusvm_test_unbind),
 	{}
 };
 

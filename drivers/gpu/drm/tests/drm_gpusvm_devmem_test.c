@@ -25,7 +25,7 @@
 
 /* Cases run one after the other; test->priv belongs to the software device. */
 static struct gpusvm_mock *devmem_vm;
-/* A second one of the same process, in the cases that make it. */
+/* A second address space of the same process, in some cases. */
 static struct gpusvm_mock *devmem_vm2;
 
 static unsigned long pages(unsigned long npages)
@@ -43,7 +43,7 @@ static struct pagemap_mock_dev *dev(struct kunit *test, unsigned int i)
 	return &mock->dev[i];
 }
 
-static int gpusvm_devmem_init(struct kunit *test)
+static int drm_gpusvm_devmem_init(struct kunit *test)
 {
 	struct pagemap_mock_dev *mdev;
 	struct pagemap_mock *mock;
@@ -63,7 +63,7 @@ static int gpusvm_devmem_init(struct kunit *test)
 	return 0;
 }
 
-static void gpusvm_devmem_exit(struct kunit *test)
+static void drm_gpusvm_devmem_exit(struct kunit *test)
 {
 	if (devmem_vm2 && devmem_vm2->gpusvm.mm)
 		gpusvm_mock_exit(devmem_vm2);
@@ -81,13 +81,13 @@ static unsigned long setup(struct kunit *test, unsigned long npages)
 
 	gpusvm_mock_init(devmem_vm, ALIGN_DOWN(addr, pages(GPUSVM_MOCK_SLOT)),
 			 3 * GPUSVM_MOCK_SLOT + npages);
-	/* Where GPU faults migrate to. */
+	/* The destination of GPU faults. */
 	devmem_vm->dpagemap = &pagemap_mock_dev0(test)->dpagemap;
 
 	return addr;
 }
 
-/* The same, written to, and all of it on a device. */
+/* setup(), with all pages written and moved to a device. */
 static unsigned long setup_on_dev(struct kunit *test, unsigned int i,
 				  unsigned long npages)
 {
@@ -117,33 +117,37 @@ static unsigned long setup_read_only_on_dev(struct kunit *test,
 	return addr;
 }
 
-/* Brings each page of a pattern into its place: digit i for page i. */
-static void set_pattern(struct kunit *test, unsigned long addr,
-			unsigned int pattern, u8 *kind)
+/* Four pages, each of them nowhere, in RAM or on one of two devices. */
+struct pattern {
+	struct drm_gpusvm_range *range;
+	u8 kind[4];
+	unsigned int num[4];	/* pages of each kind */
+};
+
+/* Brings the pages into place, as the four digits of @number say. */
+static struct pattern setup_pattern(struct kunit *test, unsigned long addr,
+				    unsigned int number)
 {
+	struct pattern p = {};
 	unsigned int i;
 
-	for (i = 0; i < 4; i++, pattern /= 4) {
-		kind[i] = pattern % 4;
-		if (kind[i] == PAGEMAP_MOCK_NONE)
+	for (i = 0; i < 4; i++, number /= 4) {
+		p.kind[i] = number % 4;
+		p.num[p.kind[i]]++;
+		if (p.kind[i] == PAGEMAP_MOCK_NONE)
 			continue;
 		KUNIT_ASSERT_EQ(test, pagemap_mock_write(addr + pages(i), 1,
 							 SEED), 0);
-		if (kind[i] != PAGEMAP_MOCK_RAM)
+		if (p.kind[i] != PAGEMAP_MOCK_RAM)
 			pagemap_mock_to_dev(dev(test,
-						kind[i] - PAGEMAP_MOCK_DEV0),
+						p.kind[i] - PAGEMAP_MOCK_DEV0),
 					    addr + pages(i), 1, 0);
 	}
-}
 
-static unsigned int count_kind(const u8 *kind, u8 which)
-{
-	unsigned int i, n = 0;
+	p.range = gpusvm_mock_range(devmem_vm, addr);
+	KUNIT_ASSERT_EQ(test, drm_gpusvm_range_size(p.range), pages(4));
 
-	for (i = 0; i < 4; i++)
-		n += kind[i] == which;
-
-	return n;
+	return p;
 }
 
 static unsigned long count_devmem(struct kunit *test, unsigned long addr)
@@ -152,13 +156,14 @@ static unsigned long count_devmem(struct kunit *test, unsigned long addr)
 	       pagemap_mock_count(test, addr, 4, PAGEMAP_MOCK_DEV1);
 }
 
-static void expect_contents(struct kunit *test, unsigned long addr,
-			    const u8 *kind)
+/* Checks the contents, and clears the place for the next pattern. */
+static void finish_pattern(struct kunit *test, const struct pattern *p)
 {
+	unsigned long addr = drm_gpusvm_range_start(p->range);
 	unsigned int i;
 
 	for (i = 0; i < 4; i++) {
-		if (kind[i] == PAGEMAP_MOCK_NONE)
+		if (p->kind[i] == PAGEMAP_MOCK_NONE)
 			KUNIT_EXPECT_EQ(test, 0,
 					pagemap_mock_read_zero(addr + pages(i),
 							       1));
@@ -167,6 +172,8 @@ static void expect_contents(struct kunit *test, unsigned long addr,
 					pagemap_mock_read(addr + pages(i), 1,
 							  SEED));
 	}
+	gpusvm_mock_remove(p->range);
+	gpusvm_mock_discard(addr, 4);
 }
 
 static const unsigned int digit_params[] = { 0, 1, 2, 3 };
@@ -180,7 +187,7 @@ static void digit_desc(const unsigned int *p, char *desc)
 
 KUNIT_ARRAY_PARAM(digit, digit_params, digit_desc);
 
-/* A range that cannot be mapped as it is can be after an eviction. */
+/* The range cannot be mapped as it is, but can be evicted. */
 static void expect_refused(struct kunit *test, struct drm_gpusvm_range *range,
 			   bool mixed)
 {
@@ -198,66 +205,61 @@ static void expect_refused(struct kunit *test, struct drm_gpusvm_range *range,
 }
 
 /*
- * Succeeds if each way in which four pages are nowhere, in RAM or on two
- * devices is mapped, unless it takes the memory of two devices, which takes an
- * eviction.
+ * Succeeds if every pattern is mapped, except those with memory of both
+ * devices, which take an eviction.
  */
-static void gpusvm_test_pattern_mixed(struct kunit *test)
+static void drm_gpusvm_test_pattern_mixed(struct kunit *test)
 {
 	unsigned int first = *(const unsigned int *)test->param_value * 64, p;
 	unsigned long addr = setup(test, 4), devmem;
-	struct drm_gpusvm_range *range;
 	unsigned int dev0, dev1;
-	u8 kind[4];
+	struct pattern pattern;
 
 	dev(test, 1);
 	for (p = first; p < first + 64; p++) {
-		set_pattern(test, addr, p, kind);
-		dev0 = count_kind(kind, PAGEMAP_MOCK_DEV0);
-		dev1 = count_kind(kind, PAGEMAP_MOCK_DEV1);
-		range = gpusvm_mock_range(devmem_vm, addr);
-		KUNIT_ASSERT_EQ(test, drm_gpusvm_range_size(range), pages(4));
+		pattern = setup_pattern(test, addr, p);
+		dev0 = pattern.num[PAGEMAP_MOCK_DEV0];
+		dev1 = pattern.num[PAGEMAP_MOCK_DEV1];
 
 		if (dev0 && dev1) {
-			/* What was nowhere is populated, and nothing moves. */
+			/* Missing pages are populated, and nothing moves. */
 			KUNIT_EXPECT_EQ(test, -EOPNOTSUPP,
-					gpusvm_mock_get_mixed(range, false));
+					gpusvm_mock_get_mixed(pattern.range,
+							      false));
 			KUNIT_EXPECT_EQ(test, count_devmem(test, addr),
 					dev0 + dev1);
-			expect_refused(test, range, true);
+			expect_refused(test, pattern.range, true);
 		}
 		devmem = count_devmem(test, addr);
-		KUNIT_EXPECT_EQ(test, gpusvm_mock_get_mixed(range, false), 0);
-		gpusvm_mock_expect_mapped(range, false);
+		KUNIT_EXPECT_EQ(test, 0,
+				gpusvm_mock_get_mixed(pattern.range, false));
+		gpusvm_mock_expect_mapped(pattern.range, false);
 		KUNIT_EXPECT_EQ(test, count_devmem(test, addr), devmem);
-		expect_contents(test, addr, kind);
-		gpusvm_mock_remove(range);
-		gpusvm_mock_discard(addr, 4);
+		finish_pattern(test, &pattern);
 	}
 }
 
 /*
- * Succeeds if without leave to mix, four pages are mapped if all are in RAM or
- * all are on one device, if a page that is nowhere brings all to RAM, and if
- * anything else takes an eviction.
+ * Succeeds if without allow_mixed, a pattern is mapped if all of it is in RAM
+ * or on one device, a missing page brings all of it to RAM, and anything else
+ * takes an eviction.
  */
-static void gpusvm_test_pattern_get(struct kunit *test)
+static void drm_gpusvm_test_pattern_get(struct kunit *test)
 {
 	unsigned int first = *(const unsigned int *)test->param_value * 64, p;
 	unsigned long addr = setup(test, 4), devmem;
 	struct drm_gpusvm_range *range;
 	unsigned int dev0, dev1, none;
-	u8 kind[4];
+	struct pattern pattern;
 
 	dev(test, 1);
 	for (p = first; p < first + 64; p++) {
-		set_pattern(test, addr, p, kind);
-		dev0 = count_kind(kind, PAGEMAP_MOCK_DEV0);
-		dev1 = count_kind(kind, PAGEMAP_MOCK_DEV1);
-		none = count_kind(kind, PAGEMAP_MOCK_NONE);
+		pattern = setup_pattern(test, addr, p);
+		range = pattern.range;
+		dev0 = pattern.num[PAGEMAP_MOCK_DEV0];
+		dev1 = pattern.num[PAGEMAP_MOCK_DEV1];
+		none = pattern.num[PAGEMAP_MOCK_NONE];
 		devmem = dev0 == 4 || dev1 == 4 ? 4 : 0;
-		range = gpusvm_mock_range(devmem_vm, addr);
-		KUNIT_ASSERT_EQ(test, drm_gpusvm_range_size(range), pages(4));
 
 		if (!none && !devmem && dev0 + dev1) {
 			KUNIT_EXPECT_EQ(test, -EOPNOTSUPP,
@@ -271,17 +273,15 @@ static void gpusvm_test_pattern_get(struct kunit *test)
 		KUNIT_EXPECT_EQ(test, count_devmem(test, addr), devmem);
 		KUNIT_EXPECT_EQ(test, !!range->flags.has_devmem_pages,
 				!!devmem);
-		expect_contents(test, addr, kind);
-		gpusvm_mock_remove(range);
-		gpusvm_mock_discard(addr, 4);
+		finish_pattern(test, &pattern);
 	}
 }
 
 /*
- * Succeeds if what was mapped by who may mix is not taken for device memory by
- * who may not, and the GPU is told before.
+ * Succeeds if a mixed mapping is not taken for device memory by a caller
+ * without allow_mixed, and the GPU is told before.
  */
-static void gpusvm_test_mixed_then_not(struct kunit *test)
+static void drm_gpusvm_test_mixed_then_not(struct kunit *test)
 {
 	unsigned long addr = setup_on_dev(test, 0, CHUNK);
 	struct drm_gpusvm_range *range = gpusvm_mock_range(devmem_vm, addr);
@@ -305,16 +305,16 @@ static void gpusvm_test_mixed_then_not(struct kunit *test)
 }
 
 /*
- * Succeeds if device pages that have to come back since there is a hole are not
- * taken for holes: if they were, userfaultfd would have to be asked for them.
+ * Succeeds if device pages that come back because of a hole are not taken for
+ * holes themselves, which would involve the userfaultfd.
  */
-static void gpusvm_test_hole_beside_uffd(struct kunit *test)
+static void drm_gpusvm_test_hole_beside_uffd(struct kunit *test)
 {
 	unsigned long addr = setup_on_dev(test, 0, CHUNK);
 	struct drm_gpusvm_range *range = gpusvm_mock_range(devmem_vm, addr);
 	unsigned long half = pages(CHUNK / 2);
 
-	/* Two mappings: holes, and device pages for whose holes it is asked. */
+	/* One mapping of holes, one of device pages with a userfaultfd. */
 	KUNIT_ASSERT_EQ(test, 0,
 			gpusvm_mock_vm_flags(addr, VM_UFFD_MISSING, 0));
 	devmem_vm->deaf = true;
@@ -332,7 +332,7 @@ static void gpusvm_test_hole_beside_uffd(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, 0,
 			pagemap_mock_read_zero(addr, CHUNK / 2));
 
-	/* A hole that somebody has to be asked for is one. */
+	/* A hole that the userfaultfd would have to fill is an error. */
 	gpusvm_mock_discard(addr + half, 1);
 	KUNIT_EXPECT_EQ(test, gpusvm_mock_get(range, false),
 			VM_UFFD_MISSING ? -EFAULT : 0);
@@ -340,30 +340,26 @@ static void gpusvm_test_hole_beside_uffd(struct kunit *test)
 						      VM_UFFD_MISSING));
 }
 
-/* Succeeds if eviction brings back what is on a device, and nothing else. */
-static void gpusvm_test_pattern_evict(struct kunit *test)
+/* Succeeds if eviction brings back device pages, and nothing else. */
+static void drm_gpusvm_test_pattern_evict(struct kunit *test)
 {
 	unsigned int first = *(const unsigned int *)test->param_value * 64, p;
 	unsigned long addr = setup(test, 4);
-	struct drm_gpusvm_range *range;
+	struct pattern pattern;
 	unsigned int none;
-	u8 kind[4];
 
 	dev(test, 1);
 	for (p = first; p < first + 64; p++) {
-		set_pattern(test, addr, p, kind);
-		none = count_kind(kind, PAGEMAP_MOCK_NONE);
-		range = gpusvm_mock_range(devmem_vm, addr);
-		KUNIT_EXPECT_EQ(test, gpusvm_mock_evict(range), 0);
+		pattern = setup_pattern(test, addr, p);
+		none = pattern.num[PAGEMAP_MOCK_NONE];
+		KUNIT_EXPECT_EQ(test, gpusvm_mock_evict(pattern.range), 0);
 		KUNIT_EXPECT_EQ(test, none,
 				pagemap_mock_count(test, addr, 4,
 						   PAGEMAP_MOCK_NONE));
 		KUNIT_EXPECT_EQ(test, 4 - none,
 				pagemap_mock_count(test, addr, 4,
 						   PAGEMAP_MOCK_RAM));
-		expect_contents(test, addr, kind);
-		gpusvm_mock_remove(range);
-		gpusvm_mock_discard(addr, 4);
+		finish_pattern(test, &pattern);
 	}
 }
 
@@ -377,7 +373,7 @@ static void read_only_desc(const bool *p, char *desc)
 KUNIT_ARRAY_PARAM(read_only, read_only_params, read_only_desc);
 
 /* Succeeds if device pages are mapped, and unmapped when they go. */
-static void gpusvm_test_get_device(struct kunit *test)
+static void drm_gpusvm_test_get_device(struct kunit *test)
 {
 	const bool read_only = *(const bool *)test->param_value;
 	unsigned long addr = setup_on_dev(test, 0, CHUNK);
@@ -400,7 +396,7 @@ static void gpusvm_test_get_device(struct kunit *test)
 }
 
 /* Succeeds if a peer's pages are mapped, or refused if out of reach. */
-static void gpusvm_test_get_peer(struct kunit *test)
+static void drm_gpusvm_test_get_peer(struct kunit *test)
 {
 	unsigned long addr = setup_on_dev(test, 1, CHUNK);
 	struct drm_gpusvm_range *range = gpusvm_mock_range(devmem_vm, addr);
@@ -421,8 +417,8 @@ static void gpusvm_test_get_peer(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, pagemap_mock_read(addr, CHUNK, SEED), 0);
 }
 
-/* Succeeds if one page out of reach is one too many, and the others go. */
-static void gpusvm_test_mixed_unreachable(struct kunit *test)
+/* Succeeds if a single page out of reach fails the call. */
+static void drm_gpusvm_test_mixed_unreachable(struct kunit *test)
 {
 	struct pagemap_mock_dev *mdev = dev(test, 1);
 	unsigned long addr = setup(test, CHUNK), i;
@@ -442,8 +438,8 @@ static void gpusvm_test_mixed_unreachable(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, pagemap_mock_read(addr, CHUNK, SEED), 0);
 }
 
-/* Succeeds if each mapping of a mixed range may fail, and all others go. */
-static void gpusvm_test_mixed_fails(struct kunit *test)
+/* Succeeds if each mapping of a mixed range may fail, and leaves nothing. */
+static void drm_gpusvm_test_mixed_fails(struct kunit *test)
 {
 	unsigned long addr = setup(test, CHUNK);
 	struct drm_gpusvm_range *range = gpusvm_mock_range(devmem_vm, addr);
@@ -474,7 +470,7 @@ static void gpusvm_test_mixed_fails(struct kunit *test)
 }
 
 /* Succeeds if pages of somebody else's device come to RAM. */
-static void gpusvm_test_foreign(struct kunit *test)
+static void drm_gpusvm_test_foreign(struct kunit *test)
 {
 	unsigned long addr;
 	struct drm_gpusvm_range *range;
@@ -499,8 +495,8 @@ static void mixed_desc(const bool *p, char *desc)
 
 KUNIT_ARRAY_PARAM(mixed, mixed_params, mixed_desc);
 
-/* Succeeds if one page of RAM is one too many, as is one that is nowhere. */
-static void gpusvm_test_devmem_only(struct kunit *test)
+/* Succeeds if a single page of RAM fails the call, as does a missing one. */
+static void drm_gpusvm_test_devmem_only(struct kunit *test)
 {
 	const bool mixed = *(const bool *)test->param_value;
 	const struct drm_gpusvm_ctx ctx = {
@@ -537,10 +533,10 @@ static void gpusvm_test_devmem_only(struct kunit *test)
 }
 
 /*
- * Succeeds if a device page that may only be read, and that nobody shares, is
- * mapped to be written where it is.
+ * Succeeds if a read-only device page that nobody shares is mapped for writing
+ * where it is.
  */
-static void gpusvm_test_write_in_place(struct kunit *test)
+static void drm_gpusvm_test_write_in_place(struct kunit *test)
 {
 	unsigned long addr = setup_read_only_on_dev(test, CHUNK);
 	struct drm_gpusvm_range *range = gpusvm_mock_range(devmem_vm, addr);
@@ -557,7 +553,7 @@ static void gpusvm_test_write_in_place(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, pagemap_mock_read_zero(addr, CHUNK), 0);
 }
 
-/* Maps a page in a way in which it is no page for others. */
+/* Maps a page by a special entry, which hides its struct page. */
 static int insert_special(unsigned long addr, struct page *page)
 {
 	pfn_t pfn = page_to_pfn_t(page);
@@ -573,8 +569,8 @@ static int insert_special(unsigned long addr, struct page *page)
 	return ret == VM_FAULT_NOPAGE ? 0 : -EFAULT;
 }
 
-/* Succeeds if a page that is not one for a device is refused, at once. */
-static void gpusvm_test_special(struct kunit *test)
+/* Succeeds if a special entry is refused without retries. */
+static void drm_gpusvm_test_special(struct kunit *test)
 {
 	static const unsigned long at[] = { 0, 7, CHUNK - 1 };
 	unsigned long addr = setup(test, CHUNK);
@@ -600,8 +596,8 @@ static void gpusvm_test_special(struct kunit *test)
 	gpusvm_mock_expect_mapped(range, false);
 }
 
-/* Succeeds if the zero page is never mapped to be written. */
-static void gpusvm_test_zero_page(struct kunit *test)
+/* Succeeds if the zero page is never mapped for writing. */
+static void drm_gpusvm_test_zero_page(struct kunit *test)
 {
 	unsigned long i, addr = setup(test, CHUNK);
 	struct drm_gpusvm_range *range = gpusvm_mock_range(devmem_vm, addr);
@@ -621,7 +617,7 @@ static void gpusvm_test_zero_page(struct kunit *test)
 }
 
 /* Succeeds if device pages count as present. */
-static void gpusvm_test_threshold(struct kunit *test)
+static void drm_gpusvm_test_threshold(struct kunit *test)
 {
 	const struct drm_gpusvm_ctx ctx = {
 		.check_pages_threshold = pages(CHUNK),
@@ -662,8 +658,8 @@ static const struct evict_param evict_params[] = {
 
 KUNIT_ARRAY_PARAM_DESC(evict, evict_params, desc);
 
-/* Succeeds if all that is left comes back, wherever there is nothing. */
-static void gpusvm_test_evict(struct kunit *test)
+/* Succeeds if all that is left comes back, wherever the holes are. */
+static void drm_gpusvm_test_evict(struct kunit *test)
 {
 	const struct evict_param *p = test->param_value;
 	unsigned long addr = setup(test, CHUNK), left = CHUNK, i;
@@ -701,7 +697,7 @@ static void gpusvm_test_evict(struct kunit *test)
 }
 
 /* Succeeds if eviction and a write do not wait for the timeslice. */
-static void gpusvm_test_timeslice(struct kunit *test)
+static void drm_gpusvm_test_timeslice(struct kunit *test)
 {
 	unsigned long addr = setup(test, 2 * CHUNK), begin = jiffies;
 	struct drm_gpusvm_range *range = gpusvm_mock_range(devmem_vm, addr);
@@ -726,8 +722,8 @@ static void gpusvm_test_timeslice(struct kunit *test)
 	KUNIT_EXPECT_LT(test, jiffies - begin, 30 * HZ);
 }
 
-/* Succeeds if a copy that fails is told, and may work later. */
-static void gpusvm_test_evict_copy_fails(struct kunit *test)
+/* Succeeds if a failed copy is reported, and works later. */
+static void drm_gpusvm_test_evict_copy_fails(struct kunit *test)
 {
 	unsigned long addr = setup_on_dev(test, 0, CHUNK);
 	struct drm_gpusvm_range *range = gpusvm_mock_range(devmem_vm, addr);
@@ -744,8 +740,8 @@ static void gpusvm_test_evict_copy_fails(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, pagemap_mock_read(addr, CHUNK, SEED), 0);
 }
 
-/* Succeeds if pages that cannot move now end it by the deadline. */
-static void gpusvm_test_evict_busy(struct kunit *test)
+/* Succeeds if eviction gives up by the deadline if pages cannot move. */
+static void drm_gpusvm_test_evict_busy(struct kunit *test)
 {
 	unsigned long addr = setup_on_dev(test, 0, CHUNK), begin;
 	struct drm_gpusvm_range *range = gpusvm_mock_range(devmem_vm, addr);
@@ -782,7 +778,7 @@ KUNIT_ARRAY_PARAM(thp, thp_params, thp_desc);
  * Succeeds if a range is mapped with the largest order that stays within it,
  * wherever in a huge page it is.
  */
-static void gpusvm_test_thp(struct kunit *test)
+static void drm_gpusvm_test_thp(struct kunit *test)
 {
 	const unsigned long npages = *(const unsigned long *)test->param_value;
 	unsigned long chunk = pages(npages), addr, at, most;
@@ -815,8 +811,8 @@ static void gpusvm_test_thp(struct kunit *test)
 	}
 }
 
-/* Succeeds if a huge page of which a part went is mapped in the parts left. */
-static void gpusvm_test_thp_hole(struct kunit *test)
+/* Succeeds if a huge page with a hole is mapped around the hole. */
+static void drm_gpusvm_test_thp_hole(struct kunit *test)
 {
 	unsigned long addr = pagemap_mock_mmap_thp(test, HPAGE_PMD_NR), i;
 	struct drm_gpusvm_range *range;
@@ -836,8 +832,8 @@ static void gpusvm_test_thp_hole(struct kunit *test)
 							  SEED));
 }
 
-/* Succeeds if the real DMA API is content, also with half of it on a device. */
-static void gpusvm_test_real_dma(struct kunit *test)
+/* Succeeds with the real DMA API, also with half of a range on a device. */
+static void drm_gpusvm_test_real_dma(struct kunit *test)
 {
 	const bool read_only = *(const bool *)test->param_value;
 	unsigned long addr = setup(test, 2 * CHUNK), i;
@@ -877,10 +873,10 @@ static const struct share_param share_params[] = {
 KUNIT_ARRAY_PARAM_DESC(share, share_params, desc);
 
 /*
- * Succeeds if two GPUs, or one twice, map the same memory at the same time, by
- * the real DMA API, and either lets go of it before the other.
+ * Succeeds if two GPUs, or one twice, map the same memory at the same time
+ * through the real DMA API, and either unmaps it first.
  */
-static void gpusvm_test_share(struct kunit *test)
+static void drm_gpusvm_test_share(struct kunit *test)
 {
 	const struct share_param *p = test->param_value;
 	unsigned long addr = setup(test, CHUNK);
@@ -917,7 +913,7 @@ static void gpusvm_test_share(struct kunit *test)
 		KUNIT_EXPECT_EQ(test, pagemap_mock_read(addr, CHUNK, SEED), 0);
 	}
 
-	/* And both at once. */
+	/* An invalidation takes both. */
 	gpusvm_mock_discard(addr + pages(3), 1);
 	for (i = 0; i < 2; i++)
 		gpusvm_mock_expect_unmapped(range[i]);
@@ -939,7 +935,7 @@ static int make_orphan(void *arg)
 {
 	unsigned long addr;
 
-	/* Invalidations in this thread find the test's seams. */
+	/* Makes the stubs work for invalidations in this thread. */
 	current->kunit_test = orphan_test;
 	addr = setup_on_dev(orphan_test, 0, CHUNK);
 	orphan = gpusvm_mock_insert(devmem_vm, addr);
@@ -949,8 +945,8 @@ static int make_orphan(void *arg)
 	return gpusvm_mock_get(orphan, false);
 }
 
-/* Succeeds if after the process is gone only cleaning up is possible. */
-static void gpusvm_test_mm_gone(struct kunit *test)
+/* Succeeds if only cleanup is possible after the process is gone. */
+static void drm_gpusvm_test_mm_gone(struct kunit *test)
 {
 	struct drm_gpusvm *gpusvm = &devmem_vm->gpusvm;
 	struct pagemap_mock_thread *thread;
@@ -981,40 +977,49 @@ static void gpusvm_test_mm_gone(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, gpusvm_mock_notifiers(devmem_vm), 1);
 }
 
-/* What threads work on, for some time. */
+/* A step that threads repeat until they are stopped. */
 struct work {
 	struct kunit *test;
+	int (*step)(struct work *work);
 	unsigned long addr, npages;
 	bool stop;
 	atomic_long_t done;
 };
 
-static int storm_fn(void *arg)
+static int work_fn(void *arg)
 {
 	struct work *work = arg;
+	int err = 0;
 
 	current->kunit_test = work->test;
-	while (!READ_ONCE(work->stop)) {
-		gpusvm_mock_discard(work->addr, work->npages);
+	while (!READ_ONCE(work->stop) && !err) {
+		err = work->step(work);
 		atomic_long_inc(&work->done);
 		cond_resched();
 	}
 
+	return err;
+}
+
+static int discard_step(struct work *work)
+{
+	gpusvm_mock_discard(work->addr, work->npages);
+
 	return 0;
 }
 
-/* Succeeds if a thread that never stops to change memory is survived. */
-static void gpusvm_test_storm_thread(struct kunit *test)
+/* Succeeds if every call ends while a thread keeps changing the memory. */
+static void drm_gpusvm_test_storm_thread(struct kunit *test)
 {
 	unsigned long addr = setup(test, 2 * CHUNK), begin = jiffies, ok = 0;
 	struct drm_gpusvm_range *range = gpusvm_mock_range(devmem_vm, addr);
-	struct work work = { test, addr + pages(5), 1 };
+	struct work work = { test, discard_step, addr + pages(5), 1 };
 	struct pagemap_mock_thread *thread;
 	unsigned int i;
 	int err;
 
 	devmem_vm->gpusvm.timeout_ms = 100;
-	thread = pagemap_mock_thread(test, storm_fn, &work);
+	thread = pagemap_mock_thread(test, work_fn, &work);
 	while (!atomic_long_read(&work.done) &&
 	       time_before(jiffies, begin + 50 * HZ))
 		usleep_range(1000, 2000);
@@ -1036,8 +1041,8 @@ static void gpusvm_test_storm_thread(struct kunit *test)
 	gpusvm_mock_expect_mapped(range, false);
 }
 
-/* Somebody else who watches the process, and takes some time. */
-struct slow {
+/* Another notifier of the process, which takes some time. */
+struct slow_notifier {
 	struct mmu_notifier mn;
 	struct work work;
 	struct completion begun;
@@ -1047,12 +1052,12 @@ struct slow {
 static int slow_start(struct mmu_notifier *mn,
 		      const struct mmu_notifier_range *mmu_range)
 {
-	struct slow *slow = container_of(mn, struct slow, mn);
+	struct slow_notifier *slow = container_of(mn, struct slow_notifier, mn);
 
 	if (mmu_range->start != slow->work.addr)
 		return 0;
 
-	/* The helper was told, and the page tables are as they were. */
+	/* The helper has been told, before the page tables change. */
 	complete(&slow->begun);
 	msleep(500);
 
@@ -1062,7 +1067,7 @@ static int slow_start(struct mmu_notifier *mn,
 static void slow_end(struct mmu_notifier *mn,
 		     const struct mmu_notifier_range *mmu_range)
 {
-	struct slow *slow = container_of(mn, struct slow, mn);
+	struct slow_notifier *slow = container_of(mn, struct slow_notifier, mn);
 
 	if (mmu_range->start == slow->work.addr)
 		WRITE_ONCE(slow->over, true);
@@ -1075,32 +1080,31 @@ static const struct mmu_notifier_ops slow_ops = {
 
 static int slow_fn(void *arg)
 {
-	struct slow *slow = arg;
+	struct slow_notifier *slow = arg;
 
 	current->kunit_test = slow->work.test;
-	gpusvm_mock_discard(slow->work.addr, slow->work.npages);
 
-	return 0;
+	return slow->work.step(&slow->work);
 }
 
 static void slow_look(struct gpusvm_mock *mock, void *arg)
 {
-	struct slow *slow = arg;
+	struct slow_notifier *slow = arg;
 
 	slow->over_at_look = READ_ONCE(slow->over);
 }
 
 /*
- * Succeeds if pages are not looked at before an invalidation that is under way
- * is over, and if the deadline does not count while that is waited for.
+ * Succeeds if pages are not looked up before an invalidation that is under way
+ * is over, and the deadline does not cut that wait short.
  */
-static void gpusvm_test_under_way(struct kunit *test)
+static void drm_gpusvm_test_under_way(struct kunit *test)
 {
 	unsigned long addr = setup(test, CHUNK);
 	struct drm_gpusvm_range *range = gpusvm_mock_range(devmem_vm, addr);
-	struct slow slow = {
+	struct slow_notifier slow = {
 		.mn.ops = &slow_ops,
-		.work = { test, addr + pages(5), 1 },
+		.work = { test, discard_step, addr + pages(5), 1 },
 	};
 	struct pagemap_mock_thread *thread;
 
@@ -1123,42 +1127,32 @@ static void gpusvm_test_under_way(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, pagemap_mock_read_zero(addr + pages(5), 1), 0);
 }
 
-static int touch_fn(void *arg)
+static int read_step(struct work *work)
 {
-	struct work *work = arg;
-	unsigned long i = 0;
-	int err = 0;
+	unsigned long i = atomic_long_read(&work->done) * 7 % work->npages;
 
-	current->kunit_test = work->test;
-	while (!READ_ONCE(work->stop) && !err) {
-		i = (i + 7) % work->npages;
-		err = pagemap_mock_read(work->addr + pages(i), 1, SEED);
-		atomic_long_inc(&work->done);
-		cond_resched();
-	}
-
-	return err;
+	return pagemap_mock_read(work->addr + pages(i), 1, SEED);
 }
 
 /*
  * Succeeds if a process that uses its memory while the GPU faults on it loses
- * nothing, and the GPU has what the process has in the end.
+ * nothing, and the GPU's translations agree with the process's in the end.
  */
-static void gpusvm_test_threads(struct kunit *test)
+static void drm_gpusvm_test_threads(struct kunit *test)
 {
 	unsigned long addr = setup(test, 4 * CHUNK), i, busy = 0;
 	struct pagemap_mock_thread *thread[2];
-	struct work work = { test, addr, 4 * CHUNK };
+	struct work work = { test, read_step, addr, 4 * CHUNK };
 	int err;
 
 	KUNIT_ASSERT_EQ(test, pagemap_mock_write(addr, 4 * CHUNK, SEED), 0);
 	for (i = 0; i < 2; i++)
-		thread[i] = pagemap_mock_thread(test, touch_fn, &work);
+		thread[i] = pagemap_mock_thread(test, work_fn, &work);
 	devmem_vm->gpusvm.timeout_ms = 100;
 	for (i = 0; i < 100; i++) {
-		err = driver_gpu_fault(devmem_vm,
-				       addr + pages(i * 13 % (4 * CHUNK)),
-				       i & 1);
+		err = gpusvm_example_fault(devmem_vm,
+					   addr + pages(i * 13 % (4 * CHUNK)),
+					   i & 1);
 		/* The driver gives up after some tries. */
 		if (err == -EAGAIN || err == -EBUSY)
 			busy++;
@@ -1174,17 +1168,17 @@ static void gpusvm_test_threads(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, pagemap_mock_read(addr, 4 * CHUNK, SEED), 0);
 }
 
-/* Succeeds if the driver of the documentation does what is said of it. */
-static void gpusvm_test_driver(struct kunit *test)
+/* Succeeds if the driver of the documentation works as described. */
+static void drm_gpusvm_test_driver(struct kunit *test)
 {
-	unsigned long addr = setup(test, 4 * CHUNK), i;
+	unsigned long addr = setup(test, 4 * CHUNK), at, i;
 
 	KUNIT_ASSERT_EQ(test, pagemap_mock_write(addr, 4 * CHUNK, SEED), 0);
-	for (i = 0; i < 4; i++)
+	for (i = 0; i < 4; i++) {
+		at = addr + pages(i * CHUNK + i);
 		KUNIT_EXPECT_EQ(test, 0,
-				driver_gpu_fault(devmem_vm,
-						 addr + pages(i * CHUNK + i),
-						 true));
+				gpusvm_example_fault(devmem_vm, at, true));
+	}
 	KUNIT_EXPECT_EQ(test, gpusvm_mock_check_pt(devmem_vm), 4 * CHUNK);
 	pagemap_mock_expect_resident(test, dev(test, 0), 4 * CHUNK);
 
@@ -1197,8 +1191,8 @@ static void gpusvm_test_driver(struct kunit *test)
 	for (i = 0; i < 4 * CHUNK; i++)
 		KUNIT_EXPECT_EQ(test, i >= CHUNK + 3 && i < CHUNK + 8 ?
 				-ENOENT : 0,
-				driver_gpu_fault(devmem_vm, addr + pages(i),
-						 true));
+				gpusvm_example_fault(devmem_vm, addr + pages(i),
+						     true));
 	KUNIT_EXPECT_EQ(test, gpusvm_mock_check_pt(devmem_vm), 4 * CHUNK - 5);
 	KUNIT_EXPECT_EQ(test, pagemap_mock_read(addr, CHUNK + 3, SEED), 0);
 	KUNIT_EXPECT_EQ(test, 0, pagemap_mock_read(addr + pages(CHUNK + 8),
@@ -1206,7 +1200,7 @@ static void gpusvm_test_driver(struct kunit *test)
 }
 
 /* Succeeds if the pages of a device that goes are mapped in RAM. */
-static void gpusvm_test_unplug(struct kunit *test)
+static void drm_gpusvm_test_unplug(struct kunit *test)
 {
 	unsigned long addr = setup_on_dev(test, 1, CHUNK);
 	struct drm_gpusvm_range *range = gpusvm_mock_range(devmem_vm, addr);
@@ -1220,10 +1214,10 @@ static void gpusvm_test_unplug(struct kunit *test)
 }
 
 /*
- * Succeeds if after each of many random changes, migrations among them, the GPU
- * has no translation that the process does not have.
+ * Succeeds if the GPU never has a translation that the process does not have,
+ * after each of many random changes, migrations among them.
  */
-static void gpusvm_test_random(struct kunit *test)
+static void drm_gpusvm_test_random(struct kunit *test)
 {
 	unsigned long addr = setup(test, 8 * CHUNK), at, npages, seen = 0;
 	u32 seed = pagemap_mock_seed(test);
@@ -1255,7 +1249,7 @@ static void gpusvm_test_random(struct kunit *test)
 			devmem_vm->stay = !devmem_vm->stay;
 			break;
 		default:
-			err = driver_gpu_fault(devmem_vm, at, npages & 1);
+			err = gpusvm_example_fault(devmem_vm, at, npages & 1);
 			if (err == -ENOENT)
 				err = 0;
 		}
@@ -1266,43 +1260,43 @@ static void gpusvm_test_random(struct kunit *test)
 }
 
 static struct kunit_case gpusvm_devmem_cases[] = {
-	KUNIT_CASE_PARAM(gpusvm_test_pattern_get, digit_gen_params),
-	KUNIT_CASE_PARAM(gpusvm_test_pattern_mixed, digit_gen_params),
-	KUNIT_CASE(gpusvm_test_mixed_then_not),
-	KUNIT_CASE(gpusvm_test_hole_beside_uffd),
-	KUNIT_CASE_PARAM(gpusvm_test_pattern_evict, digit_gen_params),
-	KUNIT_CASE_PARAM(gpusvm_test_get_device, read_only_gen_params),
-	KUNIT_CASE(gpusvm_test_get_peer),
-	KUNIT_CASE(gpusvm_test_mixed_unreachable),
-	KUNIT_CASE(gpusvm_test_mixed_fails),
-	KUNIT_CASE(gpusvm_test_foreign),
-	KUNIT_CASE_PARAM(gpusvm_test_devmem_only, mixed_gen_params),
-	KUNIT_CASE(gpusvm_test_write_in_place),
-	KUNIT_CASE(gpusvm_test_special),
-	KUNIT_CASE(gpusvm_test_zero_page),
-	KUNIT_CASE(gpusvm_test_threshold),
-	KUNIT_CASE_PARAM(gpusvm_test_evict, evict_gen_params),
-	KUNIT_CASE(gpusvm_test_timeslice),
-	KUNIT_CASE(gpusvm_test_evict_copy_fails),
-	KUNIT_CASE(gpusvm_test_evict_busy),
-	KUNIT_CASE_PARAM(gpusvm_test_thp, thp_gen_params),
-	KUNIT_CASE(gpusvm_test_thp_hole),
-	KUNIT_CASE_PARAM(gpusvm_test_real_dma, read_only_gen_params),
-	KUNIT_CASE_PARAM(gpusvm_test_share, share_gen_params),
-	KUNIT_CASE(gpusvm_test_mm_gone),
-	KUNIT_CASE(gpusvm_test_storm_thread),
-	KUNIT_CASE(gpusvm_test_under_way),
-	KUNIT_CASE(gpusvm_test_threads),
-	KUNIT_CASE(gpusvm_test_driver),
-	KUNIT_CASE(gpusvm_test_unplug),
-	KUNIT_CASE(gpusvm_test_random),
+	KUNIT_CASE_PARAM(drm_gpusvm_test_pattern_get, digit_gen_params),
+	KUNIT_CASE_PARAM(drm_gpusvm_test_pattern_mixed, digit_gen_params),
+	KUNIT_CASE(drm_gpusvm_test_mixed_then_not),
+	KUNIT_CASE(drm_gpusvm_test_hole_beside_uffd),
+	KUNIT_CASE_PARAM(drm_gpusvm_test_pattern_evict, digit_gen_params),
+	KUNIT_CASE_PARAM(drm_gpusvm_test_get_device, read_only_gen_params),
+	KUNIT_CASE(drm_gpusvm_test_get_peer),
+	KUNIT_CASE(drm_gpusvm_test_mixed_unreachable),
+	KUNIT_CASE(drm_gpusvm_test_mixed_fails),
+	KUNIT_CASE(drm_gpusvm_test_foreign),
+	KUNIT_CASE_PARAM(drm_gpusvm_test_devmem_only, mixed_gen_params),
+	KUNIT_CASE(drm_gpusvm_test_write_in_place),
+	KUNIT_CASE(drm_gpusvm_test_special),
+	KUNIT_CASE(drm_gpusvm_test_zero_page),
+	KUNIT_CASE(drm_gpusvm_test_threshold),
+	KUNIT_CASE_PARAM(drm_gpusvm_test_evict, evict_gen_params),
+	KUNIT_CASE(drm_gpusvm_test_timeslice),
+	KUNIT_CASE(drm_gpusvm_test_evict_copy_fails),
+	KUNIT_CASE(drm_gpusvm_test_evict_busy),
+	KUNIT_CASE_PARAM(drm_gpusvm_test_thp, thp_gen_params),
+	KUNIT_CASE(drm_gpusvm_test_thp_hole),
+	KUNIT_CASE_PARAM(drm_gpusvm_test_real_dma, read_only_gen_params),
+	KUNIT_CASE_PARAM(drm_gpusvm_test_share, share_gen_params),
+	KUNIT_CASE(drm_gpusvm_test_mm_gone),
+	KUNIT_CASE(drm_gpusvm_test_storm_thread),
+	KUNIT_CASE(drm_gpusvm_test_under_way),
+	KUNIT_CASE(drm_gpusvm_test_threads),
+	KUNIT_CASE(drm_gpusvm_test_driver),
+	KUNIT_CASE(drm_gpusvm_test_unplug),
+	KUNIT_CASE(drm_gpusvm_test_random),
 	{}
 };
 
 static struct kunit_suite gpusvm_devmem_suite = {
 	.name = "drm_gpusvm_devmem",
-	.init = gpusvm_devmem_init,
-	.exit = gpusvm_devmem_exit,
+	.init = drm_gpusvm_devmem_init,
+	.exit = drm_gpusvm_devmem_exit,
 	.test_cases = gpusvm_devmem_cases,
 };
 

@@ -31,7 +31,7 @@ const unsigned long gpusvm_mock_chunks[3] = {
 	PAGE_SIZE,
 };
 
-/* Called from any thread: note the fault, the exit fails the case. */
+/* Runs in any thread, so gpusvm_mock_exit() fails the case instead. */
 static void gpusvm_mock_wrong(struct gpusvm_mock *mock, const char *what)
 {
 	if (atomic_inc_return(&mock->wrong) <= 8)
@@ -56,13 +56,13 @@ static bool gpusvm_mock_inject(struct drm_gpusvm *gpusvm,
 }
 
 static dma_addr_t gpusvm_mock_bus_map(struct gpusvm_mock *mock,
-				      struct gpusvm_mock_map *map)
+				      struct gpusvm_mock_mapping *map)
 {
 	if (++mock->map_calls == mock->fail_map)
 		return DMA_MAPPING_ERROR;
 	if (mock->real_dma)
-		return drm_gpusvm_dma_map_now(&mock->gpusvm, map->page,
-					      map->size, map->dir);
+		return __drm_gpusvm_dma_map(&mock->gpusvm, map->page,
+					    map->size, map->dir);
 
 	map->addr = ALIGN(mock->next_addr, map->size);
 	mock->next_addr = map->addr + map->size;
@@ -76,7 +76,7 @@ static dma_addr_t gpusvm_mock_dma_map(struct drm_gpusvm *gpusvm,
 				      enum dma_data_direction dir)
 {
 	struct gpusvm_mock *mock = to_gpusvm_mock(gpusvm);
-	struct gpusvm_mock_map *map = kzalloc(sizeof(*map), GFP_ATOMIC);
+	struct gpusvm_mock_mapping *map = kzalloc(sizeof(*map), GFP_ATOMIC);
 	dma_addr_t addr;
 
 	if (!map)
@@ -97,11 +97,11 @@ static dma_addr_t gpusvm_mock_dma_map(struct drm_gpusvm *gpusvm,
 	return addr;
 }
 
-/* The mapping that starts at @addr, or has it inside with @any. */
-static struct gpusvm_mock_map *gpusvm_mock_lookup(struct gpusvm_mock *mock,
-						  dma_addr_t addr, bool any)
+/* The mapping that starts at @addr, or with @any contains it. */
+static struct gpusvm_mock_mapping *
+gpusvm_mock_lookup(struct gpusvm_mock *mock, dma_addr_t addr, bool any)
 {
-	struct gpusvm_mock_map *map;
+	struct gpusvm_mock_mapping *map;
 
 	lockdep_assert_held(&mock->bus_lock);
 
@@ -117,7 +117,7 @@ static void gpusvm_mock_dma_unmap(struct drm_gpusvm *gpusvm, dma_addr_t addr,
 				  size_t size, enum dma_data_direction dir)
 {
 	struct gpusvm_mock *mock = to_gpusvm_mock(gpusvm);
-	struct gpusvm_mock_map *map;
+	struct gpusvm_mock_mapping *map;
 
 	spin_lock(&mock->bus_lock);
 	map = gpusvm_mock_lookup(mock, addr, false);
@@ -126,15 +126,15 @@ static void gpusvm_mock_dma_unmap(struct drm_gpusvm *gpusvm, dma_addr_t addr,
 	spin_unlock(&mock->bus_lock);
 
 	if (!map)
-		gpusvm_mock_wrong(mock, "unmap of what is not mapped");
+		gpusvm_mock_wrong(mock, "unmap where nothing is mapped");
 	else if (map->size != size || map->dir != dir)
 		gpusvm_mock_wrong(mock, "unmapped not as mapped");
 	else if (mock->real_dma)
-		drm_gpusvm_dma_unmap_now(gpusvm, addr, size, dir);
+		__drm_gpusvm_dma_unmap(gpusvm, addr, size, dir);
 	kfree(map);
 }
 
-/* Operations.  What they hand out is full of rubbish. */
+/* Operations.  They allocate structs that are full of rubbish. */
 
 static struct drm_gpusvm_notifier *gpusvm_mock_notifier_alloc(void)
 {
@@ -199,7 +199,8 @@ static void gpusvm_mock_zap_pt(struct gpusvm_mock *mock, unsigned long start,
 		xa_erase(&mock->pt, page);
 }
 
-void driver_zap(struct gpusvm_mock *vm, struct drm_gpusvm_range *range)
+void gpusvm_mock_zap_range(struct gpusvm_mock *vm,
+			   struct drm_gpusvm_range *range)
 {
 	lockdep_assert_held_write(&vm->gpusvm.notifier_lock);
 
@@ -208,11 +209,12 @@ void driver_zap(struct gpusvm_mock *vm, struct drm_gpusvm_range *range)
 }
 
 /* This GPU has no cache of translations. */
-void driver_wait_for_zap(struct gpusvm_mock *vm)
+void gpusvm_mock_wait_for_zap(struct gpusvm_mock *vm)
 {
 }
 
-void driver_add_garbage(struct gpusvm_mock *vm, struct drm_gpusvm_range *range)
+void gpusvm_mock_add_garbage(struct gpusvm_mock *vm,
+			     struct drm_gpusvm_range *range)
 {
 	spin_lock(&vm->garbage_lock);
 	if (list_empty(&to_gpusvm_mock_range(range)->garbage))
@@ -220,7 +222,7 @@ void driver_add_garbage(struct gpusvm_mock *vm, struct drm_gpusvm_range *range)
 	spin_unlock(&vm->garbage_lock);
 }
 
-/* A driver that keeps what it need not give back. */
+/* A driver that keeps all mappings. */
 static void
 gpusvm_mock_lazy_invalidate(struct gpusvm_mock *mock,
 			    struct drm_gpusvm_notifier *notifier,
@@ -230,10 +232,10 @@ gpusvm_mock_lazy_invalidate(struct gpusvm_mock *mock,
 
 	drm_gpusvm_for_each_range(range, notifier, mmu_range->start,
 				  mmu_range->end) {
-		driver_zap(mock, range);
+		gpusvm_mock_zap_range(mock, range);
 		if (mmu_range->event == MMU_NOTIFY_UNMAP) {
 			drm_gpusvm_range_set_unmapped(range, mmu_range);
-			driver_add_garbage(mock, range);
+			gpusvm_mock_add_garbage(mock, range);
 		}
 	}
 }
@@ -249,7 +251,7 @@ static void gpusvm_mock_invalidate(struct drm_gpusvm *gpusvm,
 	if (mock->lazy)
 		gpusvm_mock_lazy_invalidate(mock, notifier, mmu_range);
 	else if (!mock->deaf)
-		driver_invalidate(gpusvm, notifier, mmu_range);
+		gpusvm_example_invalidate(gpusvm, notifier, mmu_range);
 }
 
 const struct drm_gpusvm_ops gpusvm_mock_ops = {
@@ -260,9 +262,9 @@ const struct drm_gpusvm_ops gpusvm_mock_ops = {
 	.invalidate = gpusvm_mock_invalidate,
 };
 
-/* What the driver of the example is made of */
+/* The hardware-specific parts of the example */
 
-struct drm_gpusvm_range *driver_next_garbage(struct gpusvm_mock *vm)
+struct drm_gpusvm_range *gpusvm_mock_next_garbage(struct gpusvm_mock *vm)
 {
 	struct gpusvm_mock_range *range;
 
@@ -277,8 +279,8 @@ struct drm_gpusvm_range *driver_next_garbage(struct gpusvm_mock *vm)
 }
 
 /* Called with the notifier lock, where memory must not be reclaimed. */
-int driver_write_pt(struct gpusvm_mock *vm, struct drm_gpusvm_range *range,
-		    bool write)
+int gpusvm_mock_write_pt(struct gpusvm_mock *vm, struct drm_gpusvm_range *range,
+			 bool write)
 {
 	unsigned long first = drm_gpusvm_range_start(range) >> PAGE_SHIFT;
 	unsigned long npages = drm_gpusvm_range_size(range) >> PAGE_SHIFT;
@@ -303,7 +305,7 @@ int driver_write_pt(struct gpusvm_mock *vm, struct drm_gpusvm_range *range,
 	return 0;
 }
 
-void driver_migrate(struct gpusvm_mock *vm, struct drm_gpusvm_range *range)
+void gpusvm_mock_migrate(struct gpusvm_mock *vm, struct drm_gpusvm_range *range)
 {
 	if (!IS_ENABLED(CONFIG_DEVICE_PRIVATE) || !vm->dpagemap || vm->stay)
 		return;
@@ -356,7 +358,7 @@ int gpusvm_mock_init_chunks(struct gpusvm_mock *mock, unsigned long start,
 {
 	int err;
 
-	/* Whatever the driver leaves there. */
+	/* The driver need not zero it. */
 	memset(&mock->gpusvm, 0x5a, sizeof(mock->gpusvm));
 	err = drm_gpusvm_init(&mock->gpusvm, "mock", mock->drm, current->mm,
 			      mock->devmem_owner, start, end - start,
@@ -368,7 +370,7 @@ int gpusvm_mock_init_chunks(struct gpusvm_mock *mock, unsigned long start,
 	return err;
 }
 
-/* Mirrors @npages pages from @start on, of the address space of the test. */
+/* Mirrors @npages pages of the test's address space, from @start. */
 void gpusvm_mock_init(struct gpusvm_mock *mock, unsigned long start,
 		      unsigned long npages)
 {
@@ -381,13 +383,13 @@ void gpusvm_mock_init(struct gpusvm_mock *mock, unsigned long start,
 			0);
 }
 
-/* Undoes gpusvm_mock_init(), and looks whether anything is left. */
+/* Undoes gpusvm_mock_init(), and checks that nothing leaked. */
 void gpusvm_mock_exit(struct gpusvm_mock *mock)
 {
 	struct kunit *test = mock->test;
 
 	mutex_lock(&mock->lock);
-	driver_collect_garbage(mock);
+	gpusvm_example_collect_garbage(mock);
 	gpusvm_mock_zap_pt(mock, 0, ULONG_MAX);
 	drm_gpusvm_fini(&mock->gpusvm);
 	mutex_unlock(&mock->lock);
@@ -398,7 +400,7 @@ void gpusvm_mock_exit(struct gpusvm_mock *mock)
 			      "DMA mappings leaked");
 	KUNIT_EXPECT_TRUE(test, xa_empty(&mock->pt));
 	KUNIT_EXPECT_EQ_MSG(test, atomic_read(&mock->wrong), 0,
-			    "something was done against its contract");
+			    "a contract was violated");
 	xa_destroy(&mock->pt);
 }
 
@@ -426,7 +428,7 @@ struct drm_gpusvm_range *gpusvm_mock_insert(struct gpusvm_mock *mock,
 	return gpusvm_mock_insert_ctx(mock, addr, &ctx);
 }
 
-/* The same, which has to succeed. */
+/* gpusvm_mock_insert() that has to succeed. */
 struct drm_gpusvm_range *gpusvm_mock_range(struct gpusvm_mock *mock,
 					   unsigned long addr)
 {
@@ -471,7 +473,7 @@ int gpusvm_mock_get(struct drm_gpusvm_range *range, bool read_only)
 	return gpusvm_mock_get_ctx(range, &ctx);
 }
 
-/* The same, with leave to have some pages in RAM and others on a device. */
+/* gpusvm_mock_get() that allows pages of RAM and device pages in one range. */
 int gpusvm_mock_get_mixed(struct drm_gpusvm_range *range, bool read_only)
 {
 	const struct drm_gpusvm_ctx ctx = {
@@ -512,7 +514,7 @@ bool gpusvm_mock_valid(struct drm_gpusvm_range *range)
 	return valid;
 }
 
-/* What cases expect */
+/* Checks */
 
 unsigned int gpusvm_mock_notifiers(struct gpusvm_mock *mock)
 {
@@ -530,11 +532,11 @@ unsigned int gpusvm_mock_num_maps(struct gpusvm_mock *mock)
 	return n;
 }
 
-/* What is mapped at a bus address; a size of 0 if there is nothing. */
-struct gpusvm_mock_map gpusvm_mock_find_map(struct gpusvm_mock *mock,
-					    dma_addr_t addr)
+/* The mapping at a bus address; a size of 0 if there is none. */
+struct gpusvm_mock_mapping gpusvm_mock_find_map(struct gpusvm_mock *mock,
+						dma_addr_t addr)
 {
-	struct gpusvm_mock_map *map, found = {};
+	struct gpusvm_mock_mapping *map, found = {};
 
 	spin_lock(&mock->bus_lock);
 	map = gpusvm_mock_lookup(mock, addr, true);
@@ -556,8 +558,8 @@ static unsigned long gpusvm_mock_devmem_pfn(struct drm_pagemap *dpagemap,
 }
 
 /*
- * The process's pages, by a walk that changes nothing.  Without a fault, there
- * is nothing for which hmm_range_fault() needs a notifier.
+ * The process's pages, by a walk that changes nothing: as it does not fault,
+ * hmm_range_fault() needs no notifier.
  */
 static int gpusvm_mock_snapshot(struct gpusvm_mock *mock, unsigned long addr,
 				unsigned long npages, unsigned long *pfns)
@@ -579,7 +581,7 @@ static int gpusvm_mock_snapshot(struct gpusvm_mock *mock, unsigned long addr,
 	return err;
 }
 
-/* The page that the device reaches by page @j of entry @k, or NULL. */
+/* The page behind page @j of entry @k, or NULL. */
 static struct page *gpusvm_mock_reached(struct drm_gpusvm_range *range,
 					unsigned long k, unsigned long j,
 					bool read_only)
@@ -588,7 +590,7 @@ static struct page *gpusvm_mock_reached(struct drm_gpusvm_range *range,
 	struct drm_pagemap_device_addr *addr = &range->dma_addr[k];
 	unsigned int order = addr->order, dir = addr->dir;
 	struct kunit *test = mock->test;
-	struct gpusvm_mock_map map;
+	struct gpusvm_mock_mapping map;
 
 	KUNIT_EXPECT_EQ(test, dir,
 			read_only ? DMA_TO_DEVICE : DMA_BIDIRECTIONAL);
@@ -609,8 +611,8 @@ static struct page *gpusvm_mock_reached(struct drm_gpusvm_range *range,
 }
 
 /*
- * The range is mapped, all of it and nothing else, and by each of its addresses
- * the device reaches the page that the process has there.
+ * The range is mapped, all of it and nothing else, and each of its addresses
+ * takes the device to the page that the process has there.
  */
 void gpusvm_mock_expect_mapped(struct drm_gpusvm_range *range, bool read_only)
 {
@@ -662,14 +664,14 @@ void gpusvm_mock_expect_unmapped(struct drm_gpusvm_range *range)
 }
 
 /*
- * Every translation that the GPU has is one that the process has, too, and the
- * GPU may not write what the process may not.  Returns how many there are.
+ * The process has every translation that the GPU has, and the GPU may write
+ * only where the process may.  Returns the number of translations.
  */
 unsigned long gpusvm_mock_check_pt(struct gpusvm_mock *mock)
 {
 	unsigned long page, pfn, pte, n = 0;
 	struct kunit *test = mock->test;
-	struct gpusvm_mock_map map;
+	struct gpusvm_mock_mapping map;
 	dma_addr_t addr;
 	void *entry;
 
@@ -703,8 +705,8 @@ unsigned long gpusvm_mock_check_pt(struct gpusvm_mock *mock)
 
 /*
  * A VMA of @npages pages, @offset pages after an address that is aligned to
- * @align pages, with nothing mapped around it as far as to the next such
- * address.  The first call makes the address space.
+ * @align pages, with nothing mapped around it as far as the next such address.
+ * The first call creates the address space.
  */
 unsigned long gpusvm_mock_mmap(struct kunit *test, unsigned long align,
 			       unsigned long offset, unsigned long npages,
@@ -739,7 +741,7 @@ int gpusvm_mock_touch(unsigned long addr, unsigned long npages)
 	return 0;
 }
 
-/* Makes a VMA, all of it, another kind. */
+/* Changes the flags of a whole VMA. */
 int gpusvm_mock_vm_flags(unsigned long addr, unsigned long set,
 			 unsigned long clear)
 {

@@ -21,25 +21,25 @@ struct drm_device;
 struct page;
 
 /*
- * A driver for the tests of GPU SVM.  Its GPU is a page table, and its bus is
- * one on which the first mapping has the address 0.
+ * A driver for the tests of GPU SVM.  Its GPU is a page table, and the first
+ * mapping on its bus has the address 0.
  *
  * gpusvm_mock_exit() checks that nothing leaked: no DMA mapping, no range, no
  * notifier, and no entry in the page table.
  */
 
-/* What the driver's own part of a range holds; the helper must not touch it. */
+/* Marks the driver's own part of a range, which the helper leaves alone. */
 #define GPUSVM_MOCK_MAGIC	0x600dcafe
 
 /**
- * struct gpusvm_mock_map - a DMA mapping
+ * struct gpusvm_mock_mapping - a DMA mapping
  * @link: In &gpusvm_mock.maps.
  * @addr: Bus address.
  * @page: First page.
  * @size: Size in bytes.
  * @dir: Direction.
  */
-struct gpusvm_mock_map {
+struct gpusvm_mock_mapping {
 	struct list_head link;
 	dma_addr_t addr;
 	struct page *page;
@@ -49,34 +49,34 @@ struct gpusvm_mock_map {
 
 /**
  * struct gpusvm_mock - the driver's address space
- * @gpusvm: What is under test.
+ * @gpusvm: The object under test.
  * @test: The test.
  * @dev: The device.
  * @drm: The DRM device.
  * @lock: The driver's lock.
- * @pt: The GPU's page table: a struct drm_pagemap_packed_addr for each page.
+ * @pt: The GPU's page table: a bus page number and flags for each page.
  *      Written under &drm_gpusvm.notifier_lock.
  * @garbage_lock: Protects @garbage.
- * @garbage: Ranges that are to be removed.
- * @dpagemap: Where a GPU fault migrates the memory to; NULL: nowhere.
+ * @garbage: Ranges to be removed.
+ * @dpagemap: Destination of memory that a GPU fault migrates, or NULL.
  * @stay: GPU faults do not migrate.
  * @devmem_owner: Owner cookie of the device pages.
  * @lazy: The invalidate callback does not unmap pages.
- * @deaf: It does not do anything.
- * @invalidations: How often the invalidate callback ran.
- * @last_event: What the last one was for.
- * @ranges: How many ranges there are.
+ * @deaf: The invalidate callback does nothing.
+ * @invalidations: Number of calls of the invalidate callback.
+ * @last_event: Event of the last one.
+ * @ranges: Number of ranges.
  * @bus_lock: Protects @maps, @next_addr, @map_calls, @fail_map.
  * @maps: The DMA mappings.
  * @next_addr: Bus address of the next one.
- * @map_calls: How often a DMA mapping was asked for.
+ * @map_calls: Number of requests for a DMA mapping.
  * @fail_map: Number of the call that fails, counted from 1; 0: none.
- * @real_dma: Mappings are made by the helper, with the DMA API.
- * @fail_step: A step that fails, or -1.
- * @on_look: Called each time that the helper has looked at the pages.
- * @on_look_arg: Its argument.
- * @looks: How often it had.
- * @wrong: How often something was done against its contract.
+ * @real_dma: The helper maps, through the DMA API.
+ * @fail_step: Step that fails, or -1.
+ * @on_look: Called each time the helper has looked up the pages.
+ * @on_look_arg: Argument of @on_look.
+ * @looks: Number of lookups.
+ * @wrong: Number of contract violations.
  */
 struct gpusvm_mock {
 	struct drm_gpusvm gpusvm;
@@ -149,20 +149,24 @@ int gpusvm_mock_init_chunks(struct gpusvm_mock *mock, unsigned long start,
 void gpusvm_mock_exit(struct gpusvm_mock *mock);
 
 /* The example, which is the driver that is tested ... */
-void driver_invalidate(struct drm_gpusvm *gpusvm,
-		       struct drm_gpusvm_notifier *notifier,
-		       const struct mmu_notifier_range *mmu_range);
-void driver_collect_garbage(struct gpusvm_mock *vm);
-int driver_gpu_fault(struct gpusvm_mock *vm, unsigned long addr, bool write);
+void gpusvm_example_invalidate(struct drm_gpusvm *gpusvm,
+			       struct drm_gpusvm_notifier *notifier,
+			       const struct mmu_notifier_range *mmu_range);
+void gpusvm_example_collect_garbage(struct gpusvm_mock *vm);
+int gpusvm_example_fault(struct gpusvm_mock *vm, unsigned long addr,
+			 bool write);
 
-/* ... and what it is made of. */
-void driver_zap(struct gpusvm_mock *vm, struct drm_gpusvm_range *range);
-void driver_wait_for_zap(struct gpusvm_mock *vm);
-void driver_add_garbage(struct gpusvm_mock *vm, struct drm_gpusvm_range *range);
-struct drm_gpusvm_range *driver_next_garbage(struct gpusvm_mock *vm);
-int driver_write_pt(struct gpusvm_mock *vm, struct drm_gpusvm_range *range,
-		    bool write);
-void driver_migrate(struct gpusvm_mock *vm, struct drm_gpusvm_range *range);
+/* ... and the hardware-specific parts that it calls. */
+void gpusvm_mock_zap_range(struct gpusvm_mock *vm,
+			   struct drm_gpusvm_range *range);
+void gpusvm_mock_wait_for_zap(struct gpusvm_mock *vm);
+void gpusvm_mock_add_garbage(struct gpusvm_mock *vm,
+			     struct drm_gpusvm_range *range);
+struct drm_gpusvm_range *gpusvm_mock_next_garbage(struct gpusvm_mock *vm);
+int gpusvm_mock_write_pt(struct gpusvm_mock *vm, struct drm_gpusvm_range *range,
+			 bool write);
+void gpusvm_mock_migrate(struct gpusvm_mock *vm,
+			 struct drm_gpusvm_range *range);
 
 /* Shortcuts: the call with the lock that it needs. */
 struct drm_gpusvm_range *
@@ -181,11 +185,11 @@ void gpusvm_mock_unmap(struct drm_gpusvm_range *range);
 int gpusvm_mock_evict(struct drm_gpusvm_range *range);
 bool gpusvm_mock_valid(struct drm_gpusvm_range *range);
 
-/* What cases expect. */
+/* Checks. */
 unsigned int gpusvm_mock_notifiers(struct gpusvm_mock *mock);
 unsigned int gpusvm_mock_num_maps(struct gpusvm_mock *mock);
-struct gpusvm_mock_map gpusvm_mock_find_map(struct gpusvm_mock *mock,
-					    dma_addr_t addr);
+struct gpusvm_mock_mapping gpusvm_mock_find_map(struct gpusvm_mock *mock,
+						dma_addr_t addr);
 void gpusvm_mock_expect_mapped(struct drm_gpusvm_range *range, bool read_only);
 void gpusvm_mock_expect_unmapped(struct drm_gpusvm_range *range);
 unsigned long gpusvm_mock_check_pt(struct gpusvm_mock *mock);

@@ -56,7 +56,7 @@ KUNIT_ARRAY_PARAM_DESC(slot, slot_params, desc);
  * Succeeds if every byte of the page is in the expected slot, also where the
  * mirrored addresses reach the last page that there is.
  */
-static void gpusvm_test_slot(struct kunit *test)
+static void drm_gpusvm_test_slot(struct kunit *test)
 {
 	const struct slot_param *p = test->param_value;
 	static const unsigned long bytes[] = { 0, 1, PAGE_SIZE - 1 };
@@ -106,7 +106,7 @@ static bool fits_reference(unsigned long size, unsigned long addr,
 }
 
 /* Succeeds if all bounds in 48 pages agree with the reference. */
-static void gpusvm_test_fits(struct kunit *test)
+static void drm_gpusvm_test_fits(struct kunit *test)
 {
 	const unsigned long size = *(const unsigned long *)test->param_value;
 	unsigned long addr, start, bad = 0, n = 0;
@@ -136,7 +136,7 @@ static void gpusvm_test_fits(struct kunit *test)
 }
 
 /* Succeeds if nothing less than a page is a chunk. */
-static void gpusvm_test_fits_page(struct kunit *test)
+static void drm_gpusvm_test_fits_page(struct kunit *test)
 {
 	struct drm_gpusvm_span bounds = { 0, pages(4) }, chunk;
 
@@ -149,9 +149,9 @@ static void gpusvm_test_fits_page(struct kunit *test)
 }
 
 static struct kunit_case gpusvm_arith_cases[] = {
-	KUNIT_CASE_PARAM(gpusvm_test_slot, slot_gen_params),
-	KUNIT_CASE_PARAM(gpusvm_test_fits, fit_gen_params),
-	KUNIT_CASE(gpusvm_test_fits_page),
+	KUNIT_CASE_PARAM(drm_gpusvm_test_slot, slot_gen_params),
+	KUNIT_CASE_PARAM(drm_gpusvm_test_fits, fit_gen_params),
+	KUNIT_CASE(drm_gpusvm_test_fits_page),
 	{}
 };
 
@@ -170,7 +170,7 @@ struct fixture {
 	unsigned long base;	/* start of the first slot */
 };
 
-static void gpusvm_test_exit(struct kunit *test)
+static void drm_gpusvm_test_exit(struct kunit *test)
 {
 	struct fixture *f = test->priv;
 
@@ -179,7 +179,7 @@ static void gpusvm_test_exit(struct kunit *test)
 		gpusvm_mock_exit(f->mock);
 }
 
-static int gpusvm_test_init(struct kunit *test)
+static int drm_gpusvm_test_init(struct kunit *test)
 {
 	struct fixture *f = kunit_kzalloc(test, sizeof(*f), GFP_KERNEL);
 
@@ -208,7 +208,7 @@ static unsigned long map(struct kunit *test, unsigned long offset,
 	return addr;
 }
 
-/* The driver, for all four slots, and @npages pages that can be written. */
+/* The driver, for all four slots, and @npages writable pages. */
 static struct gpusvm_mock *setup(struct kunit *test, unsigned long offset,
 				 unsigned long npages)
 {
@@ -265,8 +265,8 @@ static const struct init_param init_params[] = {
 
 KUNIT_ARRAY_PARAM_DESC(init, init_params, desc);
 
-/* Succeeds if what cannot work is refused, without anything to undo. */
-static void gpusvm_test_setup(struct kunit *test)
+/* Succeeds if invalid arguments are refused, with nothing to undo. */
+static void drm_gpusvm_test_setup(struct kunit *test)
 {
 	const struct init_param *p = test->param_value;
 	struct fixture *f = test->priv;
@@ -283,7 +283,7 @@ static void gpusvm_test_setup(struct kunit *test)
 }
 
 /* Succeeds if a driver without the bare necessities is refused. */
-static void gpusvm_test_setup_ops(struct kunit *test)
+static void drm_gpusvm_test_setup_ops(struct kunit *test)
 {
 	struct drm_gpusvm_ops ops = gpusvm_mock_ops;
 	struct fixture *f = test->priv;
@@ -305,14 +305,14 @@ static void gpusvm_test_setup_ops(struct kunit *test)
 					&gpusvm_mock_chunks[2], 1));
 }
 
-/* Succeeds if a driver may leave out the optional operations. */
 static void bare_invalidate(struct drm_gpusvm *gpusvm,
 			    struct drm_gpusvm_notifier *notifier,
 			    const struct mmu_notifier_range *mmu_range)
 {
 }
 
-static void gpusvm_test_bare_ops(struct kunit *test)
+/* Succeeds if a driver may leave out the optional operations. */
+static void drm_gpusvm_test_bare_ops(struct kunit *test)
 {
 	static const struct drm_gpusvm_ops ops = {
 		.invalidate = bare_invalidate,
@@ -346,7 +346,7 @@ static void gpusvm_test_bare_ops(struct kunit *test)
  * The choice of chunks.
  */
 
-/* The chunk of a page by trying all sizes, with @taken pages in the way. */
+/* The chunk of a page, by trying all sizes; @taken pages are in the way. */
 static unsigned long chunk_reference(unsigned long page, unsigned long lo,
 				     unsigned long hi, const bool *taken,
 				     unsigned long *start)
@@ -389,7 +389,7 @@ static void vma_desc(const struct vma_param *p, char *desc)
 KUNIT_ARRAY_PARAM(vma, vma_params, vma_desc);
 
 /* Succeeds if a range around each page is as the reference says. */
-static void gpusvm_test_chunk(struct kunit *test)
+static void drm_gpusvm_test_chunk(struct kunit *test)
 {
 	const struct vma_param *p = test->param_value;
 	struct gpusvm_mock *mock = setup(test, p->offset, p->npages);
@@ -417,7 +417,7 @@ static void gpusvm_test_chunk(struct kunit *test)
  * Succeeds if ranges are made around random pages as the reference says until
  * there is no room left, do not overlap, and are found again.
  */
-static void gpusvm_test_chunk_fill(struct kunit *test)
+static void drm_gpusvm_test_chunk_fill(struct kunit *test)
 {
 	const struct vma_param *p = test->param_value;
 	struct gpusvm_mock *mock = setup(test, p->offset, p->npages);
@@ -473,8 +473,8 @@ static const struct gpuva_param gpuva_params[] = {
 
 KUNIT_ARRAY_PARAM_DESC(gpuva, gpuva_params, desc);
 
-/* Succeeds if the range stays within what the caller allows. */
-static void gpusvm_test_gpuva(struct kunit *test)
+/* Succeeds if the range stays within the caller's bounds. */
+static void drm_gpusvm_test_gpuva(struct kunit *test)
 {
 	const struct gpuva_param *p = test->param_value;
 	struct gpusvm_mock *mock = setup(test, 0, 2 * SLOT);
@@ -494,8 +494,8 @@ static void gpusvm_test_gpuva(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, gpusvm_mock_notifiers(mock), !p->err);
 }
 
-/* Succeeds if a piece that no chunk fits in is refused, and leaves nothing. */
-static void gpusvm_test_no_chunk(struct kunit *test)
+/* Succeeds if a gap too small for any chunk is refused, and leaves nothing. */
+static void drm_gpusvm_test_no_chunk(struct kunit *test)
 {
 	struct fixture *f = test->priv;
 	struct drm_gpusvm_range *range;
@@ -542,9 +542,9 @@ KUNIT_ARRAY_PARAM_DESC(threshold, threshold_params, desc);
 
 /*
  * Succeeds if a chunk up to and including the threshold is chosen only with all
- * of its pages present, and a larger one without a look.
+ * of its pages present, and a larger one without a check.
  */
-static void gpusvm_test_threshold(struct kunit *test)
+static void drm_gpusvm_test_threshold(struct kunit *test)
 {
 	const struct threshold_param *p = test->param_value;
 	struct gpusvm_mock *mock = setup(test, 0, 64);
@@ -560,8 +560,8 @@ static void gpusvm_test_threshold(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, drm_gpusvm_range_size(range), pages(p->size));
 }
 
-/* Succeeds if without memory for a look the smallest chunk is chosen. */
-static void gpusvm_test_threshold_no_memory(struct kunit *test)
+/* Succeeds if the smallest chunk is chosen without memory for the check. */
+static void drm_gpusvm_test_threshold_no_memory(struct kunit *test)
 {
 	struct gpusvm_mock *mock = setup(test, 0, 64);
 	struct drm_gpusvm_ctx ctx = { .check_pages_threshold = pages(16), };
@@ -579,7 +579,7 @@ static void gpusvm_test_threshold_no_memory(struct kunit *test)
  */
 
 /* Succeeds if slots smaller than the largest chunk get a smaller one. */
-static void gpusvm_test_notifier_small(struct kunit *test)
+static void drm_gpusvm_test_notifier_small(struct kunit *test)
 {
 	struct fixture *f = test->priv;
 	struct drm_gpusvm_range *range;
@@ -603,7 +603,7 @@ static void gpusvm_test_notifier_small(struct kunit *test)
 }
 
 /* Succeeds if ranges share the notifier of their slot, and only that. */
-static void gpusvm_test_notifier_shared(struct kunit *test)
+static void drm_gpusvm_test_notifier_shared(struct kunit *test)
 {
 	struct gpusvm_mock *mock = setup(test, 0, 3 * SLOT);
 	struct drm_gpusvm_range *a, *b, *c;
@@ -641,7 +641,7 @@ KUNIT_ARRAY_PARAM(border, border_params, border_desc);
  * Succeeds if an address next to a border gets the notifier of its own slot,
  * while there is one in the slots on either side, or in both.
  */
-static void gpusvm_test_notifier_border(struct kunit *test)
+static void drm_gpusvm_test_notifier_border(struct kunit *test)
 {
 	const long byte = *(const long *)test->param_value;
 	struct gpusvm_mock *mock = setup(test, 0, 4 * SLOT);
@@ -675,8 +675,8 @@ static void gpusvm_test_notifier_border(struct kunit *test)
 	}
 }
 
-/* Succeeds if what is not mirrored has no range, to the byte. */
-static void gpusvm_test_outside(struct kunit *test)
+/* Succeeds if addresses that are not mirrored have no range, to the byte. */
+static void drm_gpusvm_test_outside(struct kunit *test)
 {
 	struct fixture *f = test->priv;
 
@@ -699,8 +699,8 @@ static void gpusvm_test_outside(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, gpusvm_mock_notifiers(f->mock), 2);
 }
 
-/* Succeeds if where nothing is mapped there is no range. */
-static void gpusvm_test_no_vma(struct kunit *test)
+/* Succeeds if there is no range where nothing is mapped. */
+static void drm_gpusvm_test_no_vma(struct kunit *test)
 {
 	struct gpusvm_mock *mock = setup(test, 8, 8);
 
@@ -712,7 +712,7 @@ static void gpusvm_test_no_vma(struct kunit *test)
 }
 
 /* Succeeds if memory that cannot be written gets a range only for reading. */
-static void gpusvm_test_not_writable(struct kunit *test)
+static void drm_gpusvm_test_not_writable(struct kunit *test)
 {
 	const struct drm_gpusvm_ctx read = { .read_only = true };
 	struct gpusvm_mock *mock = setup(test, 0, 0);
@@ -742,8 +742,8 @@ static void step_desc(const int *p, char *desc)
 
 KUNIT_ARRAY_PARAM(step, step_params, step_desc);
 
-/* Succeeds if no memory for a range leaves nothing, and does not last. */
-static void gpusvm_test_insert_no_memory(struct kunit *test)
+/* Succeeds if a failed allocation leaves nothing, and the next try works. */
+static void drm_gpusvm_test_insert_no_memory(struct kunit *test)
 {
 	struct gpusvm_mock *mock = setup(test, 0, 64);
 
@@ -760,8 +760,8 @@ static void gpusvm_test_insert_no_memory(struct kunit *test)
  * Ranges.
  */
 
-/* Succeeds if a range is as new, whatever the driver's memory held. */
-static void gpusvm_test_range_new(struct kunit *test)
+/* Succeeds if a range is initialized, whatever the driver's memory held. */
+static void drm_gpusvm_test_range_new(struct kunit *test)
 {
 	struct gpusvm_mock *mock = setup(test, 0, 64);
 	struct drm_gpusvm_range *range = gpusvm_mock_range(mock, at(test, 0));
@@ -774,14 +774,14 @@ static void gpusvm_test_range_new(struct kunit *test)
 	KUNIT_EXPECT_FALSE(test, range->flags.partial_unmap);
 	KUNIT_EXPECT_NULL(test, range->dma_addr);
 	gpusvm_mock_expect_unmapped(range);
-	/* Again the same. */
+	/* The second call finds the same range. */
 	KUNIT_EXPECT_PTR_EQ(test, range,
 			    gpusvm_mock_range(mock, at(test, 1) - 1));
 	KUNIT_EXPECT_EQ(test, kref_read(&range->refcount), 1);
 }
 
 /* Succeeds if migration is possible only where caller and memory allow it. */
-static void gpusvm_test_range_migrate(struct kunit *test)
+static void drm_gpusvm_test_range_migrate(struct kunit *test)
 {
 	const struct drm_gpusvm_ctx no = {};
 	struct gpusvm_mock *mock = setup(test, 0, 64);
@@ -803,7 +803,7 @@ static void gpusvm_test_range_migrate(struct kunit *test)
 }
 
 /* Succeeds if ranges are found by any overlap, and visited in order. */
-static void gpusvm_test_range_find(struct kunit *test)
+static void drm_gpusvm_test_range_find(struct kunit *test)
 {
 	static const unsigned int order[] = { 33, 2, 50, 17 };
 	struct gpusvm_mock *mock = setup(test, 0, 4 * SLOT);
@@ -862,7 +862,7 @@ static void gpusvm_test_range_find(struct kunit *test)
 }
 
 /* Succeeds if the first mapping that overlaps is found. */
-static void gpusvm_test_find_vma_start(struct kunit *test)
+static void drm_gpusvm_test_find_vma_start(struct kunit *test)
 {
 	struct gpusvm_mock *mock = setup(test, 8, 8);
 	struct drm_gpusvm *gpusvm = &mock->gpusvm;
@@ -891,7 +891,7 @@ struct unmap_param {
 	bool unmapped, partial;
 };
 
-/* What is unmapped around a range of the pages 16 to 31. */
+/* Unmapped pages around a range of the pages 16 to 31. */
 static const struct unmap_param unmap_params[] = {
 	{ "exactly", 16, 16, true, false },
 	{ "more before", 8, 24, true, false },
@@ -911,10 +911,10 @@ static const struct unmap_param unmap_params[] = {
 KUNIT_ARRAY_PARAM_DESC(unmap, unmap_params, desc);
 
 /*
- * Succeeds if a range that is unmapped, in part or not, says so, is collected,
- * and what is left of the memory can be mapped again.
+ * Succeeds if a range that is unmapped, as a whole or in part, says so and is
+ * collected, and the rest of the memory can be mapped again.
  */
-static void gpusvm_test_munmap(struct kunit *test)
+static void drm_gpusvm_test_munmap(struct kunit *test)
 {
 	const struct unmap_param *p = test->param_value;
 	struct gpusvm_mock *mock = setup(test, 0, 64);
@@ -940,14 +940,14 @@ static void gpusvm_test_munmap(struct kunit *test)
 	for (page = 16; page < 32; page++) {
 		want = page >= p->first && page < p->first + p->npages ?
 		       -ENOENT : 0;
-		err = driver_gpu_fault(mock, at(test, page), true);
+		err = gpusvm_example_fault(mock, at(test, page), true);
 		KUNIT_EXPECT_EQ(test, err, want);
 	}
 	gpusvm_mock_check_pt(mock);
 }
 
-/* Succeeds if a range of which all parts go one by one was unmapped in part. */
-static void gpusvm_test_munmap_twice(struct kunit *test)
+/* Succeeds if a range that is unmapped half by half was unmapped in part. */
+static void drm_gpusvm_test_munmap_twice(struct kunit *test)
 {
 	struct gpusvm_mock *mock = setup(test, 0, 64);
 	struct drm_gpusvm_range *range = gpusvm_mock_range(mock, at(test, 16));
@@ -960,8 +960,8 @@ static void gpusvm_test_munmap_twice(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, gpusvm_mock_evict(range), 0);
 }
 
-/* Succeeds if a reference keeps a range that was removed, of no use. */
-static void gpusvm_test_range_reference(struct kunit *test)
+/* Succeeds if a reference keeps a removed range allocated, but unusable. */
+static void drm_gpusvm_test_range_reference(struct kunit *test)
 {
 	struct gpusvm_mock *mock = setup(test, 0, 64);
 	struct drm_gpusvm_range *range = gpusvm_mock_range(mock, at(test, 16));
@@ -979,8 +979,8 @@ static void gpusvm_test_range_reference(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, atomic_read(&mock->ranges), 0);
 }
 
-/* Succeeds if everything goes at once, after which it can begin anew. */
-static void gpusvm_test_free(struct kunit *test)
+/* Succeeds if everything goes at once, and ranges can be made again. */
+static void drm_gpusvm_test_free(struct kunit *test)
 {
 	struct gpusvm_mock *mock = setup(test, 0, 4 * SLOT);
 	unsigned int i, round;
@@ -988,8 +988,8 @@ static void gpusvm_test_free(struct kunit *test)
 	for (round = 0; round < 2; round++) {
 		for (i = 0; i < 4 * SLOT; i += 10)
 			KUNIT_EXPECT_EQ(test, 0,
-					driver_gpu_fault(mock, at(test, i),
-							 true));
+					gpusvm_example_fault(mock, at(test, i),
+							     true));
 		KUNIT_EXPECT_EQ(test, gpusvm_mock_notifiers(mock), 4);
 		mutex_lock(&mock->lock);
 		drm_gpusvm_free(&mock->gpusvm);
@@ -997,15 +997,15 @@ static void gpusvm_test_free(struct kunit *test)
 		KUNIT_EXPECT_EQ(test, gpusvm_mock_notifiers(mock), 0);
 		KUNIT_EXPECT_EQ(test, atomic_read(&mock->ranges), 0);
 		KUNIT_EXPECT_EQ(test, gpusvm_mock_num_maps(mock), 0);
-		/* Nobody told the GPU, and nobody is told any more. */
+		/* The driver zaps for itself, and gets no more callbacks. */
 		mock->invalidations = 0;
 		gpusvm_mock_discard(at(test, 0), 4 * SLOT);
 		KUNIT_EXPECT_EQ(test, mock->invalidations, 0);
 	}
 }
 
-/* Succeeds if nobody needs the driver's lock where there is no range. */
-static void gpusvm_test_fini_unlocked(struct kunit *test)
+/* Succeeds if the driver's lock is not needed while there is no range. */
+static void drm_gpusvm_test_fini_unlocked(struct kunit *test)
 {
 	struct gpusvm_mock *mock = setup(test, 0, 64);
 
@@ -1016,38 +1016,38 @@ static void gpusvm_test_fini_unlocked(struct kunit *test)
 }
 
 static struct kunit_case gpusvm_range_cases[] = {
-	KUNIT_CASE_PARAM(gpusvm_test_setup, init_gen_params),
-	KUNIT_CASE(gpusvm_test_setup_ops),
-	KUNIT_CASE(gpusvm_test_bare_ops),
-	KUNIT_CASE_PARAM(gpusvm_test_chunk, vma_gen_params),
-	KUNIT_CASE_PARAM(gpusvm_test_chunk_fill, vma_gen_params),
-	KUNIT_CASE_PARAM(gpusvm_test_gpuva, gpuva_gen_params),
-	KUNIT_CASE(gpusvm_test_no_chunk),
-	KUNIT_CASE_PARAM(gpusvm_test_threshold, threshold_gen_params),
-	KUNIT_CASE(gpusvm_test_threshold_no_memory),
-	KUNIT_CASE(gpusvm_test_notifier_small),
-	KUNIT_CASE(gpusvm_test_notifier_shared),
-	KUNIT_CASE_PARAM(gpusvm_test_notifier_border, border_gen_params),
-	KUNIT_CASE(gpusvm_test_outside),
-	KUNIT_CASE(gpusvm_test_no_vma),
-	KUNIT_CASE(gpusvm_test_not_writable),
-	KUNIT_CASE_PARAM(gpusvm_test_insert_no_memory, step_gen_params),
-	KUNIT_CASE(gpusvm_test_range_new),
-	KUNIT_CASE(gpusvm_test_range_migrate),
-	KUNIT_CASE(gpusvm_test_range_find),
-	KUNIT_CASE(gpusvm_test_find_vma_start),
-	KUNIT_CASE_PARAM(gpusvm_test_munmap, unmap_gen_params),
-	KUNIT_CASE(gpusvm_test_munmap_twice),
-	KUNIT_CASE(gpusvm_test_range_reference),
-	KUNIT_CASE(gpusvm_test_free),
-	KUNIT_CASE(gpusvm_test_fini_unlocked),
+	KUNIT_CASE_PARAM(drm_gpusvm_test_setup, init_gen_params),
+	KUNIT_CASE(drm_gpusvm_test_setup_ops),
+	KUNIT_CASE(drm_gpusvm_test_bare_ops),
+	KUNIT_CASE_PARAM(drm_gpusvm_test_chunk, vma_gen_params),
+	KUNIT_CASE_PARAM(drm_gpusvm_test_chunk_fill, vma_gen_params),
+	KUNIT_CASE_PARAM(drm_gpusvm_test_gpuva, gpuva_gen_params),
+	KUNIT_CASE(drm_gpusvm_test_no_chunk),
+	KUNIT_CASE_PARAM(drm_gpusvm_test_threshold, threshold_gen_params),
+	KUNIT_CASE(drm_gpusvm_test_threshold_no_memory),
+	KUNIT_CASE(drm_gpusvm_test_notifier_small),
+	KUNIT_CASE(drm_gpusvm_test_notifier_shared),
+	KUNIT_CASE_PARAM(drm_gpusvm_test_notifier_border, border_gen_params),
+	KUNIT_CASE(drm_gpusvm_test_outside),
+	KUNIT_CASE(drm_gpusvm_test_no_vma),
+	KUNIT_CASE(drm_gpusvm_test_not_writable),
+	KUNIT_CASE_PARAM(drm_gpusvm_test_insert_no_memory, step_gen_params),
+	KUNIT_CASE(drm_gpusvm_test_range_new),
+	KUNIT_CASE(drm_gpusvm_test_range_migrate),
+	KUNIT_CASE(drm_gpusvm_test_range_find),
+	KUNIT_CASE(drm_gpusvm_test_find_vma_start),
+	KUNIT_CASE_PARAM(drm_gpusvm_test_munmap, unmap_gen_params),
+	KUNIT_CASE(drm_gpusvm_test_munmap_twice),
+	KUNIT_CASE(drm_gpusvm_test_range_reference),
+	KUNIT_CASE(drm_gpusvm_test_free),
+	KUNIT_CASE(drm_gpusvm_test_fini_unlocked),
 	{}
 };
 
 static struct kunit_suite gpusvm_range_suite = {
 	.name = "drm_gpusvm_range",
-	.init = gpusvm_test_init,
-	.exit = gpusvm_test_exit,
+	.init = drm_gpusvm_test_init,
+	.exit = drm_gpusvm_test_exit,
 	.test_cases = gpusvm_range_cases,
 };
 
@@ -1069,8 +1069,8 @@ static const struct get_param get_params[] = {
 
 KUNIT_ARRAY_PARAM_DESC(get, get_params, desc);
 
-/* Succeeds if the device reaches what the process has, and never twice. */
-static void gpusvm_test_get(struct kunit *test)
+/* Succeeds if the device reaches the process's pages, mapped only once. */
+static void drm_gpusvm_test_get(struct kunit *test)
 {
 	const struct get_param *p = test->param_value;
 	struct gpusvm_mock *mock = setup(test, 0, 64);
@@ -1087,7 +1087,7 @@ static void gpusvm_test_get(struct kunit *test)
 	KUNIT_EXPECT_GE(test, calls, 1);
 	KUNIT_EXPECT_EQ(test, gpusvm_mock_find_map(mock, 0).addr, 0);
 	KUNIT_ASSERT_NE(test, gpusvm_mock_find_map(mock, 0).size, 0);
-	/* Memory that the device writes is not to be dropped as clean. */
+	/* Reclaim must not drop memory that the device writes as clean. */
 	page = gpusvm_mock_find_map(mock, 0).page;
 	KUNIT_EXPECT_EQ(test, folio_test_dirty(page_folio(page)),
 			!p->read_only);
@@ -1109,8 +1109,8 @@ static void gpusvm_test_get(struct kunit *test)
 							range->notifier_seq));
 }
 
-/* Succeeds if the GPU lets go of a mapping for reading before it can write. */
-static void gpusvm_test_get_upgrade(struct kunit *test)
+/* Succeeds if the GPU drops a mapping for reading before it can write. */
+static void drm_gpusvm_test_get_upgrade(struct kunit *test)
 {
 	struct gpusvm_mock *mock = setup(test, 0, 64);
 	struct drm_gpusvm_range *range = gpusvm_mock_range(mock, at(test, 16));
@@ -1124,11 +1124,11 @@ static void gpusvm_test_get_upgrade(struct kunit *test)
 		mock->looks = 0;
 		KUNIT_EXPECT_EQ(test, gpusvm_mock_get(range, false), 0);
 		KUNIT_EXPECT_GE(test, mock->invalidations, 1);
-		/* Not a change of the process's, which is another look. */
+		/* The zap is no change of the process's memory. */
 		if (lazy)
 			KUNIT_EXPECT_EQ(test, mock->looks, 1);
 		gpusvm_mock_expect_mapped(range, false);
-		/* What can be written can be read. */
+		/* A mapping for writing serves readers. */
 		mock->invalidations = 0;
 		KUNIT_EXPECT_EQ(test, gpusvm_mock_get(range, true), 0);
 		KUNIT_EXPECT_EQ(test, mock->invalidations, 0);
@@ -1139,8 +1139,8 @@ static void gpusvm_test_get_upgrade(struct kunit *test)
 	}
 }
 
-/* Succeeds if a change of the process's memory is seen, in this range only. */
-static void gpusvm_test_invalidate(struct kunit *test)
+/* Succeeds if a change of memory invalidates its range, and no other. */
+static void drm_gpusvm_test_invalidate(struct kunit *test)
 {
 	struct gpusvm_mock *mock = setup(test, 0, 64);
 	struct drm_gpusvm_range *a = gpusvm_mock_range(mock, at(test, 16));
@@ -1165,9 +1165,9 @@ static void gpusvm_test_invalidate(struct kunit *test)
 
 /*
  * Succeeds if an invalidation that must not sleep is refused, and changes
- * nothing, since it is not going to happen.
+ * nothing, since the caller gives up.
  */
-static void gpusvm_test_nonblocking(struct kunit *test)
+static void drm_gpusvm_test_nonblocking(struct kunit *test)
 {
 	struct gpusvm_mock *mock = setup(test, 0, 64);
 	struct drm_gpusvm_range *range = gpusvm_mock_range(mock, at(test, 16));
@@ -1184,8 +1184,8 @@ static void gpusvm_test_nonblocking(struct kunit *test)
 	gpusvm_mock_expect_mapped(range, false);
 }
 
-/* Succeeds if each mapping may fail, and leaves those before it undone. */
-static void gpusvm_test_map_fails(struct kunit *test)
+/* Succeeds if each mapping may fail, and those before it are undone. */
+static void drm_gpusvm_test_map_fails(struct kunit *test)
 {
 	struct gpusvm_mock *mock = setup(test, 0, 64);
 	struct drm_gpusvm_range *range = gpusvm_mock_range(mock, at(test, 16));
@@ -1215,8 +1215,8 @@ static const int get_step_params[] = {
 
 KUNIT_ARRAY_PARAM(get_step, get_step_params, step_desc);
 
-/* Succeeds if no memory means nothing mapped, and does not last. */
-static void gpusvm_test_get_no_memory(struct kunit *test)
+/* Succeeds if a failed allocation maps nothing, and the next try works. */
+static void drm_gpusvm_test_get_no_memory(struct kunit *test)
 {
 	struct gpusvm_mock *mock = setup(test, 0, 64);
 	struct drm_gpusvm_range *range = gpusvm_mock_range(mock, at(test, 16));
@@ -1230,7 +1230,7 @@ static void gpusvm_test_get_no_memory(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, gpusvm_mock_get(range, false), 0);
 }
 
-/* Changes memory of the range, each time or the first few times. */
+/* Changes memory of the range, every time or the first few times. */
 static void discard(struct gpusvm_mock *mock, void *arg)
 {
 	if (!arg || mock->looks <= (unsigned long)arg)
@@ -1244,8 +1244,8 @@ static void discard_other(struct gpusvm_mock *mock, void *arg)
 	gpusvm_mock_discard(mock->gpusvm.mm_start + pages(32), 1);
 }
 
-/* Succeeds if it ends when the process never stops to change its memory. */
-static void gpusvm_test_storm(struct kunit *test)
+/* Succeeds if the call ends though the process keeps changing its memory. */
+static void drm_gpusvm_test_storm(struct kunit *test)
 {
 	struct gpusvm_mock *mock = setup(test, 0, 64);
 	struct drm_gpusvm_range *range = gpusvm_mock_range(mock, at(test, 16));
@@ -1263,8 +1263,8 @@ static void gpusvm_test_storm(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, mock->map_calls, 0);
 }
 
-/* Succeeds if it works out once the process stops. */
-static void gpusvm_test_storm_ends(struct kunit *test)
+/* Succeeds if the call succeeds once the process stops. */
+static void drm_gpusvm_test_storm_ends(struct kunit *test)
 {
 	struct gpusvm_mock *mock = setup(test, 0, 64);
 	struct drm_gpusvm_range *range = gpusvm_mock_range(mock, at(test, 16));
@@ -1278,7 +1278,7 @@ static void gpusvm_test_storm_ends(struct kunit *test)
 }
 
 /* Succeeds if changes of other memory do not matter. */
-static void gpusvm_test_storm_elsewhere(struct kunit *test)
+static void drm_gpusvm_test_storm_elsewhere(struct kunit *test)
 {
 	struct gpusvm_mock *mock = setup(test, 0, 64);
 	struct drm_gpusvm_range *range = gpusvm_mock_range(mock, at(test, 16));
@@ -1289,7 +1289,7 @@ static void gpusvm_test_storm_elsewhere(struct kunit *test)
 	gpusvm_mock_expect_mapped(range, false);
 }
 
-/* Changes memory of the range after the first look. */
+/* Changes memory of the range after the first lookup. */
 static void discard_once(struct gpusvm_mock *mock, void *arg)
 {
 	if (mock->looks > 1)
@@ -1314,10 +1314,10 @@ static const struct changed_param changed_params[] = {
 KUNIT_ARRAY_PARAM_DESC(changed, changed_params, desc);
 
 /*
- * Succeeds if pages that change between the look at them and their mapping are
- * not mapped but looked at once more, whatever the driver does about it.
+ * Succeeds if pages that change between lookup and mapping are not mapped but
+ * looked up again, whatever the driver's callback does.
  */
-static void gpusvm_test_changed(struct kunit *test)
+static void drm_gpusvm_test_changed(struct kunit *test)
 {
 	const struct changed_param *p = test->param_value;
 	struct gpusvm_mock *mock = setup(test, 0, 64);
@@ -1336,14 +1336,14 @@ static void gpusvm_test_changed(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, mock->looks, 2);
 	gpusvm_mock_expect_mapped(range, false);
 
-	/* And between the mapping and the driver's use of it. */
+	/* The same between the mapping and the driver's use of it. */
 	gpusvm_mock_discard(at(test, 16), 1);
 	KUNIT_EXPECT_FALSE(test, gpusvm_mock_valid(range));
 	mock->lazy = false;
 	mock->deaf = false;
 }
 
-/* The same from another thread, as if the driver's lock was held shared. */
+/* Stands for another caller, under a driver's lock that is held shared. */
 static void get_nested(struct gpusvm_mock *mock, void *arg)
 {
 	const struct drm_gpusvm_ctx ctx = { .read_only = mock->stay };
@@ -1356,8 +1356,8 @@ static void get_nested(struct gpusvm_mock *mock, void *arg)
 	mock->invalidations = 0;
 }
 
-/* Succeeds if of two that map a range at once, the second uses what is there. */
-static void gpusvm_test_get_twice(struct kunit *test)
+/* Succeeds if the second of two concurrent callers uses the first's mapping. */
+static void drm_gpusvm_test_get_twice(struct kunit *test)
 {
 	struct gpusvm_mock *mock = setup(test, 0, 64);
 	struct drm_gpusvm_range *range = gpusvm_mock_range(mock, at(test, 16));
@@ -1365,7 +1365,7 @@ static void gpusvm_test_get_twice(struct kunit *test)
 
 	KUNIT_ASSERT_EQ(test, gpusvm_mock_touch(at(test, 16), 16), 0);
 	for (other = false; ; other = true) {
-		/* The other one only reads: it has to be mapped again. */
+		/* If the other one only reads, the range is mapped again. */
 		mock->stay = other;
 		mock->on_look = get_nested;
 		mock->on_look_arg = range;
@@ -1387,8 +1387,8 @@ static void kill_me(struct gpusvm_mock *mock, void *arg)
 	set_tsk_thread_flag(current, TIF_SIGPENDING);
 }
 
-/* Succeeds if a process that is being killed does not try again. */
-static void gpusvm_test_killed(struct kunit *test)
+/* Succeeds if there is no retry when the process is being killed. */
+static void drm_gpusvm_test_killed(struct kunit *test)
 {
 	struct gpusvm_mock *mock = setup(test, 0, 64);
 	struct drm_gpusvm_range *range = gpusvm_mock_range(mock, at(test, 16));
@@ -1409,8 +1409,8 @@ static void munmap_half(struct gpusvm_mock *mock, void *arg)
 	vm_munmap((unsigned long)arg, pages(8));
 }
 
-/* Succeeds if memory that goes while it is looked at is not mapped. */
-static void gpusvm_test_get_munmap(struct kunit *test)
+/* Succeeds if memory that is unmapped after the lookup is not mapped. */
+static void drm_gpusvm_test_get_munmap(struct kunit *test)
 {
 	struct gpusvm_mock *mock = setup(test, 0, 64);
 	struct drm_gpusvm_range *range = gpusvm_mock_range(mock, at(test, 16));
@@ -1438,7 +1438,7 @@ static const struct vm_flags_param vm_flags_params[] = {
 	{ "not writable, to read", 0, VM_WRITE, true, 0 },
 	{ "no access", 0, VM_READ | VM_WRITE | VM_EXEC, true, -EFAULT },
 	{ "not readable", 0, VM_READ, false, -EFAULT },
-	/* Where there are none, the flag is nothing. */
+	/* VM_SHADOW_STACK is 0 on architectures without them. */
 	{ "shadow stack", VM_SHADOW_STACK, 0, false,
 	  VM_SHADOW_STACK ? -EPERM : 0 },
 	{ "shadow stack, to read", VM_SHADOW_STACK, 0, true, 0 },
@@ -1446,8 +1446,8 @@ static const struct vm_flags_param vm_flags_params[] = {
 
 KUNIT_ARRAY_PARAM_DESC(vm_flags, vm_flags_params, desc);
 
-/* Succeeds if memory of the wrong kind is refused, at once. */
-static void gpusvm_test_vm_flags(struct kunit *test)
+/* Succeeds if memory of the wrong kind is refused without retries. */
+static void drm_gpusvm_test_vm_flags(struct kunit *test)
 {
 	const struct vm_flags_param *p = test->param_value;
 	struct gpusvm_mock *mock = setup(test, 0, 64);
@@ -1466,8 +1466,8 @@ static void gpusvm_test_vm_flags(struct kunit *test)
 						   p->set), 0);
 }
 
-/* Succeeds if a hole in a range that nobody marked is an error, not a loop. */
-static void gpusvm_test_hole(struct kunit *test)
+/* Succeeds if a hole in an unmarked range is an error, not a loop. */
+static void drm_gpusvm_test_hole(struct kunit *test)
 {
 	static const unsigned long holes[] = { 16, 20, 31 };
 	struct gpusvm_mock *mock = setup(test, 0, 64);
@@ -1506,8 +1506,8 @@ static void set_vm_ops(unsigned long addr,
 	mmap_write_unlock(current->mm);
 }
 
-/* Succeeds if no memory for a page of the process is told as that. */
-static void gpusvm_test_fault_no_memory(struct kunit *test)
+/* Succeeds if a lack of memory for a page of the process is -ENOMEM. */
+static void drm_gpusvm_test_fault_no_memory(struct kunit *test)
 {
 	struct gpusvm_mock *mock = setup(test, 0, 64);
 	struct drm_gpusvm_range *range = gpusvm_mock_range(mock, at(test, 16));
@@ -1522,7 +1522,7 @@ static void gpusvm_test_fault_no_memory(struct kunit *test)
 }
 
 /* Succeeds if memory that is not in device memory is refused on request. */
-static void gpusvm_test_devmem_only(struct kunit *test)
+static void drm_gpusvm_test_devmem_only(struct kunit *test)
 {
 	const struct drm_gpusvm_ctx ctx = { .devmem_only = true };
 	struct gpusvm_mock *mock = setup(test, 0, 64);
@@ -1531,7 +1531,7 @@ static void gpusvm_test_devmem_only(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, gpusvm_mock_get_ctx(range, &ctx), -EFAULT);
 	gpusvm_mock_expect_unmapped(range);
 	KUNIT_EXPECT_EQ(test, gpusvm_mock_get(range, false), 0);
-	/* Nor is it accepted because it is mapped already. */
+	/* Being mapped already is no excuse. */
 	KUNIT_EXPECT_EQ(test, gpusvm_mock_get_ctx(range, &ctx), -EFAULT);
 	gpusvm_mock_expect_unmapped(range);
 }
@@ -1546,10 +1546,10 @@ static void seed_desc(const u32 *p, char *desc)
 KUNIT_ARRAY_PARAM(seed, seed_params, seed_desc);
 
 /*
- * Succeeds if after each of many random changes of the process's memory the GPU
- * has no translation that the process does not have.
+ * Succeeds if the GPU never has a translation that the process does not have,
+ * after each of many random changes of the process's memory.
  */
-static void gpusvm_test_random(struct kunit *test)
+static void drm_gpusvm_test_random(struct kunit *test)
 {
 	struct gpusvm_mock *mock = setup(test, 0, 4 * SLOT);
 	unsigned long page, npages, seen = 0;
@@ -1579,8 +1579,8 @@ static void gpusvm_test_random(struct kunit *test)
 			mock->lazy = !mock->lazy;
 			break;
 		default:
-			err = driver_gpu_fault(mock, at(test, page),
-					       npages & 1);
+			err = gpusvm_example_fault(mock, at(test, page),
+						   npages & 1);
 			if (err == -ENOENT || err == -EPERM)
 				err = 0;
 		}
@@ -1591,37 +1591,33 @@ static void gpusvm_test_random(struct kunit *test)
 }
 
 static struct kunit_case gpusvm_pages_cases[] = {
-	KUNIT_CASE_PARAM(gpusvm_test_get, get_gen_params),
-	KUNIT_CASE(gpusvm_test_get_upgrade),
-	KUNIT_CASE(gpusvm_test_invalidate),
-	KUNIT_CASE(gpusvm_test_nonblocking),
-	KUNIT_CASE(gpusvm_test_map_fails),
-	KUNIT_CASE_PARAM(gpusvm_test_get_no_memory, get_step_gen_params),
-	KUNIT_CASE(gpusvm_test_storm),
-	KUNIT_CASE(gpusvm_test_storm_ends),
-	KUNIT_CASE(gpusvm_test_storm_elsewhere),
-	KUNIT_CASE_PARAM(gpusvm_test_changed, changed_gen_params),
-	KUNIT_CASE(gpusvm_test_get_twice),
-	KUNIT_CASE(gpusvm_test_killed),
-	KUNIT_CASE(gpusvm_test_get_munmap),
-	KUNIT_CASE_PARAM(gpusvm_test_vm_flags, vm_flags_gen_params),
-	KUNIT_CASE(gpusvm_test_hole),
-	KUNIT_CASE(gpusvm_test_fault_no_memory),
-	KUNIT_CASE(gpusvm_test_devmem_only),
-	KUNIT_CASE_PARAM(gpusvm_test_random, seed_gen_params),
+	KUNIT_CASE_PARAM(drm_gpusvm_test_get, get_gen_params),
+	KUNIT_CASE(drm_gpusvm_test_get_upgrade),
+	KUNIT_CASE(drm_gpusvm_test_invalidate),
+	KUNIT_CASE(drm_gpusvm_test_nonblocking),
+	KUNIT_CASE(drm_gpusvm_test_map_fails),
+	KUNIT_CASE_PARAM(drm_gpusvm_test_get_no_memory, get_step_gen_params),
+	KUNIT_CASE(drm_gpusvm_test_storm),
+	KUNIT_CASE(drm_gpusvm_test_storm_ends),
+	KUNIT_CASE(drm_gpusvm_test_storm_elsewhere),
+	KUNIT_CASE_PARAM(drm_gpusvm_test_changed, changed_gen_params),
+	KUNIT_CASE(drm_gpusvm_test_get_twice),
+	KUNIT_CASE(drm_gpusvm_test_killed),
+	KUNIT_CASE(drm_gpusvm_test_get_munmap),
+	KUNIT_CASE_PARAM(drm_gpusvm_test_vm_flags, vm_flags_gen_params),
+	KUNIT_CASE(drm_gpusvm_test_hole),
+	KUNIT_CASE(drm_gpusvm_test_fault_no_memory),
+	KUNIT_CASE(drm_gpusvm_test_devmem_only),
+	KUNIT_CASE_PARAM(drm_gpusvm_test_random, seed_gen_params),
 	{}
 };
 
 static struct kunit_suite gpusvm_pages_suite = {
 	.name = "drm_gpusvm_pages",
-	.init = gpusvm_test_init,
-	.exit = gpusvm_test_exit,
+	.init = drm_gpusvm_test_init,
+	.exit = drm_gpusvm_test_exit,
 	.test_cases = gpusvm_pages_cases,
 };
 
 kunit_test_suites(&gpusvm_arith_suite, &gpusvm_range_suite,
 		  &gpusvm_pages_suite);
-
-MODULE_DESCRIPTION("KUnit tests for DRM GPU SVM");
-MODULE_LICENSE("Dual MIT/GPL");
-MODULE_IMPORT_NS(EXPORTED_FOR_KUNIT_TESTING);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 /*
- * Tests of DRM pagemap: a driver that was written for the layer of Linux 6.17,
- * with a struct dev_pagemap of its own.  It knows of no region and no flush.
+ * KUnit tests for DRM pagemap: a driver that was written for the layer of Linux
+ * 6.17, with a struct dev_pagemap of its own.  It knows of no region and no flush.
  */
 
 #include <drm/drm_pagemap.h>
@@ -15,16 +15,22 @@
 #include <linux/device.h>
 #include <linux/dma-direct.h>
 #include <linux/dma-mapping.h>
+#include <linux/highmem.h>
 #include <linux/ioport.h>
 #include <linux/memremap.h>
+#include <linux/migrate.h>
 #include <linux/mm.h>
 #include <linux/mman.h>
+#include <linux/pagemap.h>
 #include <linux/sizes.h>
 #include <linux/slab.h>
 #include <linux/uaccess.h>
 
+#include "../drm_pagemap_internal.h"
+
 #define CLIENT_SIZE	SZ_2M
 #define CLIENT_PAGES	64	/* of the pool that are used */
+#define CLIENT_BY_HAND	16	/* the most that are moved without the layer */
 
 /* How long the driver takes to release an allocation. */
 #define CLIENT_RELEASE_MS	30
@@ -36,7 +42,7 @@
  * @res: Their addresses.
  * @dev: The device.
  * @test: The test.
- * @memory: What is behind the first %CLIENT_PAGES pages.
+ * @memory: Contents of the first %CLIENT_PAGES pages.
  * @addr: Memory of the process, of as many pages.
  */
 struct client {
@@ -53,7 +59,7 @@ struct client {
  * struct client_bo - an allocation: the first pages of the pool
  * @devmem: What is under test.
  * @client: The driver.
- * @released: How often it was released, counted when that is over.
+ * @released: Number of releases that are over.
  */
 struct client_bo {
 	struct drm_pagemap_devmem devmem;
@@ -203,6 +209,180 @@ static struct client_bo *client_bo(struct client *client, unsigned long npages)
 	return bo;
 }
 
+static void client_fill(struct client *client, unsigned long npages)
+{
+	unsigned long i;
+
+	for (i = 0; i < npages; i++)
+		KUNIT_ASSERT_EQ(client->test, 0, put_user(i + 1, client_word(client, i)));
+}
+
+/* References of @npages device pages from @first on. */
+static void client_expect_used(struct client *client, unsigned long first,
+			       unsigned long npages, int count)
+{
+	struct page *page = pfn_to_page(PHYS_PFN(client->res->start) + first);
+	unsigned long i;
+
+	for (i = 0; i < npages; i++)
+		KUNIT_EXPECT_EQ(client->test, page_count(page + i), count);
+}
+
+static void client_check(struct client *client, unsigned long npages)
+{
+	unsigned long i;
+	u64 word;
+
+	for (i = 0; i < npages; i++) {
+		KUNIT_ASSERT_EQ(client->test, 0, get_user(word, client_word(client, i)));
+		KUNIT_EXPECT_EQ(client->test, word, i + 1);
+	}
+}
+
+/*
+ * Move pages to the device without the layer, as a driver does that only has
+ * migrate_vma_*(): what the layer does with device pages is tested on its own.
+ */
+static int client_move_by_hand(struct client_bo *bo, unsigned long npages,
+			       struct drm_pagemap_zdd *zdd)
+{
+	unsigned long src[CLIENT_BY_HAND], dst[CLIENT_BY_HAND];
+	struct client *client = bo->client;
+	struct migrate_vma migrate = {
+		.src = src,
+		.dst = dst,
+		.start = client->addr,
+		.end = client->addr + npages * PAGE_SIZE,
+		.pgmap_owner = client,
+		.flags = MIGRATE_VMA_SELECT_SYSTEM,
+	};
+	struct page *page = pfn_to_page(PHYS_PFN(client->res->start));
+	unsigned long i;
+	int err;
+
+	migrate.vma = vma_lookup(current->mm, client->addr);
+	if (!migrate.vma)
+		return -ENOENT;
+
+	err = migrate_vma_setup(&migrate);
+	if (err)
+		return err;
+
+	if (migrate.cpages != npages) {
+		migrate_vma_finalize(&migrate);
+		return -EBUSY;
+	}
+
+	zdd->pgoff = linear_page_index(migrate.vma, client->addr);
+	zdd->npages = npages;
+	drm_pagemap_zdd_get_many(zdd, npages);
+	bo->devmem.taken = true;
+	for (i = 0; i < npages; i++, page++) {
+		copy_highpage(client->memory[i], migrate_pfn_to_page(src[i]));
+		page->zone_device_data = zdd;
+		zone_device_page_init(page);
+		dst[i] = migrate_pfn(page_to_pfn(page));
+	}
+	migrate_vma_pages(&migrate);
+	migrate_vma_finalize(&migrate);
+
+	return 0;
+}
+
+static struct client_bo *client_place(struct client *client, unsigned long npages)
+{
+	struct kunit *test = client->test;
+	struct client_bo *bo = client_bo(client, npages);
+	struct drm_pagemap_zdd *zdd;
+	int err;
+
+	KUNIT_ASSERT_LE(test, npages, CLIENT_BY_HAND);
+	client_fill(client, npages);
+
+	zdd = drm_pagemap_zdd_create(&bo->devmem, client);
+	KUNIT_ASSERT_NOT_NULL(test, zdd);
+	percpu_ref_get(&client->pgmap.ref);
+	zdd->pgmap = &client->pgmap;
+	zdd->mm = current->mm;
+
+	mmap_read_lock(current->mm);
+	err = client_move_by_hand(bo, npages, zdd);
+	mmap_read_unlock(current->mm);
+	if (err)
+		drm_pagemap_zdd_disarm(zdd);
+	else
+		drm_pagemap_zdd_put(zdd);
+	KUNIT_ASSERT_EQ(test, err, 0);
+
+	client_expect_used(client, 0, npages, 1);
+
+	return bo;
+}
+
+/* Succeeds if a CPU fault brings back the whole allocation, with its data. */
+static void drm_pagemap_test_client_fault(struct kunit *test)
+{
+	struct client *client = client_bind(test);
+	struct client_bo *bo = client_place(client, 8);
+	u64 word;
+
+	KUNIT_EXPECT_EQ(test, 0, get_user(word, client_word(client, 5)));
+	KUNIT_EXPECT_EQ(test, word, 6);
+	client_expect_used(client, 0, 8, 0);
+	client_check(client, 8);
+	drm_pagemap_release_flush();
+	KUNIT_EXPECT_EQ(test, atomic_read(&bo->released), 1);
+	client_unbind(client);
+}
+
+/* Succeeds if a CPU fault brings back the window around it and no more. */
+static void drm_pagemap_test_client_fault_window(struct kunit *test)
+{
+	struct client *client = client_bind(test);
+	struct client_bo *bo = client_place(client, 8);
+	u64 word;
+
+	bo->devmem.fault_window = 2 * PAGE_SIZE;
+	KUNIT_EXPECT_EQ(test, 0, get_user(word, client_word(client, 5)));
+	KUNIT_EXPECT_EQ(test, word, 6);
+	client_expect_used(client, 0, 4, 1);
+	client_expect_used(client, 4, 2, 0);
+	client_expect_used(client, 6, 2, 1);
+	client_check(client, 8);
+	client_expect_used(client, 0, 8, 0);
+	drm_pagemap_release_flush();
+	KUNIT_EXPECT_EQ(test, atomic_read(&bo->released), 1);
+	client_unbind(client);
+}
+
+/* Succeeds if eviction brings back all pages and has released the allocation. */
+static void drm_pagemap_test_client_evict(struct kunit *test)
+{
+	struct client *client = client_bind(test);
+	struct client_bo *bo = client_place(client, CLIENT_BY_HAND);
+
+	KUNIT_EXPECT_EQ(test, 0, drm_pagemap_evict_to_ram(&bo->devmem));
+	KUNIT_EXPECT_EQ(test, atomic_read(&bo->released), 1);
+	client_expect_used(client, 0, CLIENT_BY_HAND, 0);
+	client_check(client, CLIENT_BY_HAND);
+	client_unbind(client);
+}
+
+/* Succeeds if an allocation without pages, or without callbacks, is refused. */
+static void drm_pagemap_test_client_evict_unused(struct kunit *test)
+{
+	struct drm_pagemap_devmem_ops ops = client_devmem_ops;
+	struct client *client = client_bind(test);
+	struct client_bo *bo = client_bo(client, 8);
+
+	KUNIT_EXPECT_EQ(test, -EBUSY, drm_pagemap_evict_to_ram(&bo->devmem));
+	ops.copy_to_ram = NULL;
+	bo->devmem.ops = &ops;
+	KUNIT_EXPECT_EQ(test, -EOPNOTSUPP, drm_pagemap_evict_to_ram(&bo->devmem));
+	KUNIT_EXPECT_EQ(test, atomic_read(&bo->released), 0);
+	client_unbind(client);
+}
+
 static int client_migrate(struct client_bo *bo, unsigned long npages)
 {
 	struct client *client = bo->client;
@@ -221,35 +401,20 @@ static int client_migrate(struct client_bo *bo, unsigned long npages)
 static struct client_bo *client_to_device(struct client *client,
 					  unsigned long npages, unsigned long size)
 {
-	struct page *page = pfn_to_page(PHYS_PFN(client->res->start));
 	struct client_bo *bo = client_bo(client, size);
-	unsigned long i;
 
-	for (i = 0; i < npages; i++)
-		KUNIT_ASSERT_EQ(client->test, 0, put_user(i + 1, client_word(client, i)));
+	client_fill(client, npages);
 	KUNIT_ASSERT_EQ(client->test, 0, client_migrate(bo, npages));
-	for (i = 0; i < npages; i++)
-		KUNIT_EXPECT_EQ(client->test, page_count(page + i), 1);
+	client_expect_used(client, 0, npages, 1);
 
 	return bo;
-}
-
-static void client_check(struct client *client, unsigned long npages)
-{
-	unsigned long i;
-	u64 word;
-
-	for (i = 0; i < npages; i++) {
-		KUNIT_ASSERT_EQ(client->test, 0, get_user(word, client_word(client, i)));
-		KUNIT_EXPECT_EQ(client->test, word, i + 1);
-	}
 }
 
 /*
  * Succeeds if the driver's callback has returned whenever eviction returns 0: it
  * frees what the callback uses then.
  */
-static void client_evict_has_released(struct kunit *test)
+static void drm_pagemap_test_client_evict_has_released(struct kunit *test)
 {
 	struct client *client = client_bind(test);
 	struct client_bo *bo;
@@ -269,7 +434,7 @@ static void client_evict_has_released(struct kunit *test)
  * Succeeds if eviction waits for the callback also if another thread has freed
  * the last page and the callback is due or running already.
  */
-static void client_evict_waits_for_release(struct kunit *test)
+static void drm_pagemap_test_client_evict_waits_for_release(struct kunit *test)
 {
 	struct client *client = client_bind(test);
 	struct client_bo *bo;
@@ -294,7 +459,7 @@ static void client_evict_waits_for_release(struct kunit *test)
  * Succeeds if memunmap_pages() waits for the releases that munmap() left behind,
  * after which the driver may be unloaded.
  */
-static void client_unbind_waits_for_releases(struct kunit *test)
+static void drm_pagemap_test_client_unbind_waits_for_releases(struct kunit *test)
 {
 	struct client *client;
 	struct client_bo *bo;
@@ -315,7 +480,7 @@ static void client_unbind_waits_for_releases(struct kunit *test)
  * Succeeds if a driver that gives the pfns of its whole allocation, however few
  * it is asked for, overwrites nothing.
  */
-static void client_populates_all(struct kunit *test)
+static void drm_pagemap_test_client_populates_all(struct kunit *test)
 {
 	struct client *client = client_bind(test);
 	struct client_bo *bo;
@@ -332,7 +497,7 @@ static void client_populates_all(struct kunit *test)
 }
 
 /* Succeeds if an allocation whose migration failed is -EBUSY at once. */
-static void client_evict_after_failure(struct kunit *test)
+static void drm_pagemap_test_client_evict_after_failure(struct kunit *test)
 {
 	struct client *client = client_bind(test);
 	struct client_bo *bo, *other;
@@ -352,11 +517,15 @@ static void client_evict_after_failure(struct kunit *test)
 }
 
 static struct kunit_case drm_pagemap_client_cases[] = {
-	KUNIT_CASE(client_evict_has_released),
-	KUNIT_CASE(client_evict_waits_for_release),
-	KUNIT_CASE(client_unbind_waits_for_releases),
-	KUNIT_CASE(client_populates_all),
-	KUNIT_CASE(client_evict_after_failure),
+	KUNIT_CASE(drm_pagemap_test_client_fault),
+	KUNIT_CASE(drm_pagemap_test_client_fault_window),
+	KUNIT_CASE(drm_pagemap_test_client_evict),
+	KUNIT_CASE(drm_pagemap_test_client_evict_unused),
+	KUNIT_CASE(drm_pagemap_test_client_evict_has_released),
+	KUNIT_CASE(drm_pagemap_test_client_evict_waits_for_release),
+	KUNIT_CASE(drm_pagemap_test_client_unbind_waits_for_releases),
+	KUNIT_CASE(drm_pagemap_test_client_populates_all),
+	KUNIT_CASE(drm_pagemap_test_client_evict_after_failure),
 	{}
 };
 

@@ -550,7 +550,7 @@ static bool pagemap_error_round(struct pagemap_error_env *env,
  * with all data intact, nothing leaked, the allocation owned as documented, and
  * success of a second try.
  */
-static void pagemap_error_sweep(struct kunit *test)
+static void drm_pagemap_test_error_sweep(struct kunit *test)
 {
 	const struct pagemap_error_param *p = test->param_value;
 	unsigned long pages = p->is_hook ? PAGEMAP_ERROR_PAGES : 0;
@@ -599,7 +599,7 @@ static int pagemap_error_random_step(struct pagemap_error_env *env,
  * Succeeds if: After any sequence of operations of which any may fail, the data
  * is right, nothing leaked, and the allocation is released at most once.
  */
-static void pagemap_error_random(struct kunit *test)
+static void drm_pagemap_test_error_random(struct kunit *test)
 {
 	u32 used = pagemap_mock_seed(test);
 	struct pagemap_error_env env;
@@ -628,9 +628,9 @@ static void pagemap_error_random(struct kunit *test)
 }
 
 static struct kunit_case pagemap_error_cases[] = {
-	KUNIT_CASE_PARAM_ATTR(pagemap_error_sweep, pagemap_error_gen_params,
+	KUNIT_CASE_PARAM_ATTR(drm_pagemap_test_error_sweep, pagemap_error_gen_params,
 			      ((struct kunit_attributes){ .speed = KUNIT_SPEED_SLOW })),
-	KUNIT_CASE_SLOW(pagemap_error_random),
+	KUNIT_CASE_SLOW(drm_pagemap_test_error_random),
 	{}
 };
 
@@ -653,7 +653,7 @@ static struct kunit_suite pagemap_error_suite = {
  * Succeeds if: With odd and even page frame numbers written before the failure,
  * the neighbours in the pool, which another allocation uses, are untouched.
  */
-static void pagemap_defect_raw_pfns(struct kunit *test)
+static void drm_pagemap_test_defect_raw_pfns(struct kunit *test)
 {
 	struct pagemap_mock_bo *neighbour;
 	struct pagemap_error_env env;
@@ -693,7 +693,7 @@ static void pagemap_defect_raw_pfns(struct kunit *test)
  * Succeeds if: In all three operations each mapping is undone while the pages
  * are locked and not mapped by the process, and the data is there at once.
  */
-static void pagemap_defect_late_unmap(struct kunit *test)
+static void drm_pagemap_test_defect_late_unmap(struct kunit *test)
 {
 	struct pagemap_error_env env;
 	enum pagemap_error_op op;
@@ -770,7 +770,7 @@ static struct pagemap_error_job *pagemap_error_job(struct kunit *test,
  * migration fail with -EBUSY, with no page left on the device; it succeeds
  * without that reference.
  */
-static void pagemap_defect_refused_at_last(struct kunit *test)
+static void drm_pagemap_test_defect_refused_at_last(struct kunit *test)
 {
 	struct pagemap_error_job *job = pagemap_error_job(test, PAGEMAP_ERROR_TO_DEVICE);
 	struct pagemap_mock_thread *thread;
@@ -803,7 +803,7 @@ static void pagemap_defect_refused_at_last(struct kunit *test)
  *
  * Succeeds if: It is -EBUSY, and the migration succeeds after the unpin.
  */
-static void pagemap_defect_pinned_range(struct kunit *test)
+static void drm_pagemap_test_defect_pinned_range(struct kunit *test)
 {
 	struct page *pages[4];
 	struct pagemap_error_env env;
@@ -848,7 +848,7 @@ static bool pagemap_error_wait_asleep(struct pagemap_error_job *job)
  * Succeeds if: Eviction waits for the one page that is locked by somebody else
  * for half a second, and each page is copied once.
  */
-static void pagemap_defect_evict_gives_up(struct kunit *test)
+static void drm_pagemap_test_defect_evict_gives_up(struct kunit *test)
 {
 	struct pagemap_error_job *job = pagemap_error_job(test, PAGEMAP_ERROR_EVICT);
 	struct pagemap_mock_hook *hook;
@@ -889,7 +889,7 @@ KUNIT_ARRAY_PARAM(pagemap_error_bounce, pagemap_error_bounce,
  * Succeeds if: With the first mappings refused, more than there are tries for
  * other errors, the pages come back.
  */
-static void pagemap_defect_bounce_buffers(struct kunit *test)
+static void drm_pagemap_test_defect_bounce_buffers(struct kunit *test)
 {
 	const enum pagemap_error_op *op = test->param_value;
 	struct pagemap_error_env env;
@@ -916,7 +916,7 @@ static void pagemap_defect_bounce_buffers(struct kunit *test)
  *
  * Succeeds if: It tries again, twice, and no more often than that.
  */
-static void pagemap_defect_evict_first_error(struct kunit *test)
+static void drm_pagemap_test_defect_evict_first_error(struct kunit *test)
 {
 	struct pagemap_error_env env;
 	struct pagemap_mock_hook *hook;
@@ -949,7 +949,7 @@ static void pagemap_defect_evict_first_error(struct kunit *test)
  *
  * Succeeds if: All threads that fault on such a page sleep until it is unlocked.
  */
-static void pagemap_defect_locked_page_spin(struct kunit *test)
+static void drm_pagemap_test_defect_locked_page_spin(struct kunit *test)
 {
 	struct pagemap_error_job *job[PAGEMAP_ERROR_FAULTERS];
 	struct pagemap_mock_thread *thread[PAGEMAP_ERROR_FAULTERS];
@@ -1022,7 +1022,7 @@ static int pagemap_error_reader_fn(void *arg)
  * Succeeds if: While two threads fault on random pages, and the range is
  * migrated and evicted time and again, all contents stay right.
  */
-static void pagemap_defect_moved_twice(struct kunit *test)
+static void drm_pagemap_test_defect_moved_twice(struct kunit *test)
 {
 	u32 used = pagemap_mock_seed(test);
 	struct pagemap_error_readers r[2];
@@ -1069,7 +1069,7 @@ static void pagemap_defect_moved_twice(struct kunit *test)
  * Succeeds if: When the VMA goes while eviction copies, eviction succeeds; KASAN
  * watches the rest.
  */
-static void pagemap_defect_anon_vma_freed(struct kunit *test)
+static void drm_pagemap_test_defect_anon_vma_freed(struct kunit *test)
 {
 	struct pagemap_error_job *job;
 	struct pagemap_mock_thread *thread;
@@ -1110,7 +1110,7 @@ KUNIT_ARRAY_PARAM(pagemap_error_back, pagemap_error_back_params, pagemap_error_b
  *
  * Succeeds if: With a pointer that cannot be dereferenced, everything works.
  */
-static void pagemap_defect_mm_uncounted(struct kunit *test)
+static void drm_pagemap_test_defect_mm_uncounted(struct kunit *test)
 {
 	const enum pagemap_error_op *op = test->param_value;
 	struct pagemap_error_env env;
@@ -1157,7 +1157,7 @@ static struct drm_pagemap_devmem_ops *pagemap_error_ops(struct kunit *test)
  * Succeeds if: It is -EOPNOTSUPP, the allocation stays the caller's and can be
  * used once the callback is there; eviction refuses likewise.
  */
-static void pagemap_defect_missing_callback(struct kunit *test)
+static void drm_pagemap_test_defect_missing_callback(struct kunit *test)
 {
 	const struct pagemap_error_ops_param *p = test->param_value;
 	struct drm_pagemap_devmem_ops *ops = pagemap_error_ops(test);
@@ -1196,7 +1196,7 @@ static void pagemap_defect_missing_callback(struct kunit *test)
  * Succeeds if: Without it, each early and late error is only reported, and a
  * migration that succeeds ends with detached.
  */
-static void pagemap_defect_no_release(struct kunit *test)
+static void drm_pagemap_test_defect_no_release(struct kunit *test)
 {
 	struct drm_pagemap_devmem_ops *ops = pagemap_error_ops(test);
 	const unsigned long size = pagemap_error_pages(PAGEMAP_ERROR_PAGES);
@@ -1249,7 +1249,7 @@ KUNIT_ARRAY_PARAM(pagemap_error_size, pagemap_error_size_params, pagemap_error_s
  * Succeeds if: For each size, at an odd address, a fault on any page brings back
  * exactly the whole range.
  */
-static void pagemap_defect_odd_size(struct kunit *test)
+static void drm_pagemap_test_defect_odd_size(struct kunit *test)
 {
 	const unsigned int *npages = test->param_value;
 	unsigned long addr, i;
@@ -1307,7 +1307,7 @@ static void pagemap_error_set_bus(struct device *dev, struct bus_dma_region *map
  * Succeeds if: Pages whose bus address is 0 are copied, and their mapping is
  * undone.
  */
-static void pagemap_defect_bus_address_0(struct kunit *test)
+static void drm_pagemap_test_defect_bus_address_0(struct kunit *test)
 {
 	struct drm_pagemap_devmem_ops *ops = pagemap_error_ops(test);
 	struct bus_dma_region map[3];
@@ -1337,23 +1337,23 @@ static void pagemap_defect_bus_address_0(struct kunit *test)
 #endif
 
 static struct kunit_case pagemap_defect_cases[] = {
-	KUNIT_CASE(pagemap_defect_raw_pfns),
-	KUNIT_CASE(pagemap_defect_late_unmap),
-	KUNIT_CASE(pagemap_defect_refused_at_last),
-	KUNIT_CASE(pagemap_defect_pinned_range),
-	KUNIT_CASE(pagemap_defect_evict_gives_up),
-	KUNIT_CASE_PARAM(pagemap_defect_bounce_buffers,
+	KUNIT_CASE(drm_pagemap_test_defect_raw_pfns),
+	KUNIT_CASE(drm_pagemap_test_defect_late_unmap),
+	KUNIT_CASE(drm_pagemap_test_defect_refused_at_last),
+	KUNIT_CASE(drm_pagemap_test_defect_pinned_range),
+	KUNIT_CASE(drm_pagemap_test_defect_evict_gives_up),
+	KUNIT_CASE_PARAM(drm_pagemap_test_defect_bounce_buffers,
 			 pagemap_error_bounce_gen_params),
-	KUNIT_CASE(pagemap_defect_evict_first_error),
-	KUNIT_CASE(pagemap_defect_locked_page_spin),
-	KUNIT_CASE_SLOW(pagemap_defect_moved_twice),
-	KUNIT_CASE(pagemap_defect_anon_vma_freed),
-	KUNIT_CASE_PARAM(pagemap_defect_mm_uncounted, pagemap_error_back_gen_params),
-	KUNIT_CASE_PARAM(pagemap_defect_missing_callback, pagemap_error_ops_gen_params),
-	KUNIT_CASE(pagemap_defect_no_release),
-	KUNIT_CASE_PARAM(pagemap_defect_odd_size, pagemap_error_size_gen_params),
+	KUNIT_CASE(drm_pagemap_test_defect_evict_first_error),
+	KUNIT_CASE(drm_pagemap_test_defect_locked_page_spin),
+	KUNIT_CASE_SLOW(drm_pagemap_test_defect_moved_twice),
+	KUNIT_CASE(drm_pagemap_test_defect_anon_vma_freed),
+	KUNIT_CASE_PARAM(drm_pagemap_test_defect_mm_uncounted, pagemap_error_back_gen_params),
+	KUNIT_CASE_PARAM(drm_pagemap_test_defect_missing_callback, pagemap_error_ops_gen_params),
+	KUNIT_CASE(drm_pagemap_test_defect_no_release),
+	KUNIT_CASE_PARAM(drm_pagemap_test_defect_odd_size, pagemap_error_size_gen_params),
 #ifdef CONFIG_HAS_DMA
-	KUNIT_CASE(pagemap_defect_bus_address_0),
+	KUNIT_CASE(drm_pagemap_test_defect_bus_address_0),
 #endif
 	{}
 };

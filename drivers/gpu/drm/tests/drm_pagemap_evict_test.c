@@ -5,14 +5,12 @@
 
 #include "drm_pagemap_mock.h"
 
-#include <linux/debugfs.h>
 #include <linux/delay.h>
 #include <linux/jiffies.h>
 #include <linux/mm.h>
 #include <linux/mman.h>
 #include <linux/pagemap.h>
 #include <linux/prandom.h>
-#include <linux/sizes.h>
 #include <linux/string.h>
 #include <linux/uaccess.h>
 
@@ -49,7 +47,7 @@ static int read_thread(void *arg)
 }
 
 /* Succeeds if a second eviction finds nothing to do and says so with 0. */
-static void evict_twice(struct kunit *test)
+static void drm_pagemap_test_evict_twice(struct kunit *test)
 {
 	struct pagemap_mock_dev *mdev = pagemap_mock_dev0(test);
 	unsigned long addr = pagemap_mock_map_filled(test, 32);
@@ -73,7 +71,7 @@ static void evict_twice(struct kunit *test)
  * for anything, every time: also when it was somebody else that freed the last
  * page.
  */
-static void evict_has_released(struct kunit *test)
+static void drm_pagemap_test_evict_has_released(struct kunit *test)
 {
 	struct pagemap_mock_dev *mdev = pagemap_mock_dev0(test);
 	unsigned long addr = pagemap_mock_map_filled(test, 4);
@@ -94,7 +92,7 @@ static void evict_has_released(struct kunit *test)
 }
 
 /* Succeeds if a large allocation is not locked and copied all at once. */
-static void evict_in_batches(struct kunit *test)
+static void drm_pagemap_test_evict_in_batches(struct kunit *test)
 {
 	struct pagemap_mock_dev *mdev = pagemap_mock_dev0(test);
 	struct pagemap_mock_hook *hook = &mdev->hook[PAGEMAP_MOCK_TO_RAM];
@@ -121,7 +119,7 @@ static void evict_in_batches(struct kunit *test)
  * Succeeds if an allocation that nothing was migrated to, or whose migration
  * failed, cannot be evicted, which takes no time.
  */
-static void evict_never_migrated(struct kunit *test)
+static void drm_pagemap_test_evict_never_migrated(struct kunit *test)
 {
 	struct pagemap_mock_dev *mdev = pagemap_mock_dev0(test);
 	struct pagemap_mock_bo *bo = pagemap_mock_bo(mdev, 4, 0);
@@ -176,7 +174,7 @@ KUNIT_ARRAY_PARAM(unmap, unmap_params, unmap_desc);
  * Succeeds if pages that munmap() left are evicted, all of them, and those that
  * are gone are not copied.
  */
-static void evict_after_munmap(struct kunit *test)
+static void drm_pagemap_test_evict_after_munmap(struct kunit *test)
 {
 	const struct unmap_param *p = test->param_value;
 	struct pagemap_mock_dev *mdev = pagemap_mock_dev0(test);
@@ -198,7 +196,7 @@ static void evict_after_munmap(struct kunit *test)
 }
 
 /* Succeeds if eviction waits for a page that somebody has locked. */
-static void evict_waits_for_a_locked_page(struct kunit *test)
+static void drm_pagemap_test_evict_waits_for_a_locked_page(struct kunit *test)
 {
 	struct pagemap_mock_dev *mdev = pagemap_mock_dev0(test);
 	unsigned long addr = pagemap_mock_map_filled(test, 16);
@@ -225,7 +223,7 @@ static void evict_waits_for_a_locked_page(struct kunit *test)
  * longer than the second that it waits, has moved the others, and moves the last
  * one later.
  */
-static void evict_of_a_page_held_for_long(struct kunit *test)
+static void drm_pagemap_test_evict_of_a_page_held_for_long(struct kunit *test)
 {
 	struct pagemap_mock_dev *mdev = pagemap_mock_dev0(test);
 	unsigned long addr = pagemap_mock_map_filled(test, 16);
@@ -251,7 +249,7 @@ static void evict_of_a_page_held_for_long(struct kunit *test)
  * Succeeds if a page that is unmapped but still held by somebody keeps the
  * allocation from being detached until it is let go.
  */
-static void evict_waits_for_an_unmapped_page(struct kunit *test)
+static void drm_pagemap_test_evict_waits_for_an_unmapped_page(struct kunit *test)
 {
 	struct pagemap_mock_dev *mdev = pagemap_mock_dev0(test);
 	unsigned long addr = pagemap_mock_map_filled(test, 8);
@@ -272,7 +270,7 @@ static void evict_waits_for_an_unmapped_page(struct kunit *test)
 }
 
 /* Succeeds if an error of the copy is returned, with the pages left intact. */
-static void evict_error_leaves_pages(struct kunit *test)
+static void drm_pagemap_test_evict_error_leaves_pages(struct kunit *test)
 {
 	struct pagemap_mock_dev *mdev = pagemap_mock_dev0(test);
 	unsigned long addr = pagemap_mock_map_filled(test, 16);
@@ -295,7 +293,7 @@ static void evict_error_leaves_pages(struct kunit *test)
  * Succeeds if eviction that fails returns 0 nevertheless if the pages are gone by
  * then, and the allocation is released.
  */
-static void evict_error_but_unmapped(struct kunit *test)
+static void drm_pagemap_test_evict_error_but_unmapped(struct kunit *test)
 {
 	struct pagemap_mock_dev *mdev = pagemap_mock_dev0(test);
 	unsigned long addr = pagemap_mock_map_filled(test, 16);
@@ -318,7 +316,7 @@ static void evict_error_but_unmapped(struct kunit *test)
 }
 
 /* Succeeds if two evictions of one allocation at a time both return 0. */
-static void evict_by_two_threads(struct kunit *test)
+static void drm_pagemap_test_evict_by_two_threads(struct kunit *test)
 {
 	struct pagemap_mock_dev *mdev = pagemap_mock_dev0(test);
 	unsigned long addr = pagemap_mock_map_filled(test, 64);
@@ -340,7 +338,7 @@ static void evict_by_two_threads(struct kunit *test)
 }
 
 /* Succeeds if a fault on a page that is being evicted waits and gets the data. */
-static void fault_during_evict(struct kunit *test)
+static void drm_pagemap_test_fault_during_evict(struct kunit *test)
 {
 	struct pagemap_mock_dev *mdev = pagemap_mock_dev0(test);
 	unsigned long addr = pagemap_mock_map_filled(test, 16);
@@ -369,7 +367,7 @@ static void fault_during_evict(struct kunit *test)
  * Succeeds if eviction waits for a fault that is copying the pages, and returns
  * 0 when they are gone.
  */
-static void evict_during_fault(struct kunit *test)
+static void drm_pagemap_test_evict_during_fault(struct kunit *test)
 {
 	struct pagemap_mock_dev *mdev = pagemap_mock_dev0(test);
 	unsigned long addr = pagemap_mock_map_filled(test, 16);
@@ -397,7 +395,7 @@ static void evict_during_fault(struct kunit *test)
  * then go to nobody; the mm core must still have the anon_vma that it looks for
  * them in, which KASAN checks.
  */
-static void munmap_during_evict(struct kunit *test)
+static void drm_pagemap_test_munmap_during_evict(struct kunit *test)
 {
 	const struct unmap_param *p = test->param_value;
 	struct pagemap_mock_dev *mdev = pagemap_mock_dev0(test);
@@ -503,7 +501,7 @@ static struct process *alloc_processes(struct kunit *test, unsigned int n)
 }
 
 /* Succeeds if eviction works from a thread that has no address space at all. */
-static void evict_of_another_process(struct kunit *test)
+static void drm_pagemap_test_evict_of_another_process(struct kunit *test)
 {
 	struct process *p = alloc_processes(test, 1);
 	struct pagemap_mock_thread *thread = start_process(test, p, 32);
@@ -520,7 +518,7 @@ static void evict_of_another_process(struct kunit *test)
  * Succeeds if eviction returns 0 while the process ends, and after its address
  * space is gone, without looking at it.
  */
-static void evict_after_the_process(struct kunit *test)
+static void drm_pagemap_test_evict_after_the_process(struct kunit *test)
 {
 	struct process *p = alloc_processes(test, 1);
 	struct pagemap_mock_thread *thread;
@@ -570,7 +568,7 @@ static int access_thread(void *arg)
  * Succeeds if evictions against threads that fault on the same pages always end
  * with the allocation detached and nobody sees anything but the data.
  */
-static void evict_against_faults(struct kunit *test)
+static void drm_pagemap_test_evict_against_faults(struct kunit *test)
 {
 	struct pagemap_mock_dev *mdev = pagemap_mock_dev0(test);
 	struct pagemap_mock_thread *thread[NTHREADS];
@@ -618,7 +616,7 @@ static int unplug_thread(void *mdev)
  * Succeeds if unplug brings back all pages, scattered and of several
  * allocations, has called every release on return, and allows no more.
  */
-static void unplug_with_pages_resident(struct kunit *test)
+static void drm_pagemap_test_unplug_with_pages_resident(struct kunit *test)
 {
 	struct pagemap_mock_dev *mdev = pagemap_mock_dev0(test);
 	unsigned long addr = pagemap_mock_map_filled(test, 1500);
@@ -646,7 +644,7 @@ static void unplug_with_pages_resident(struct kunit *test)
 }
 
 /* Succeeds if the device can be unbound with pages resident, and the data stays. */
-static void unbind_with_pages_resident(struct kunit *test)
+static void drm_pagemap_test_unbind_with_pages_resident(struct kunit *test)
 {
 	struct pagemap_mock_dev *mdev = pagemap_mock_dev0(test);
 	unsigned long addr = pagemap_mock_map_filled(test, 100);
@@ -668,7 +666,7 @@ static int unbind_thread(void *mdev)
  * Succeeds if unbind does not remove the struct pages that an eviction is about
  * to look at, although none of them is in use any more.
  */
-static void unbind_during_evict(struct kunit *test)
+static void drm_pagemap_test_unbind_during_evict(struct kunit *test)
 {
 	struct pagemap_mock_dev *mdev = pagemap_mock_dev0(test);
 	unsigned long addr = pagemap_mock_map_filled(test, 8);
@@ -700,7 +698,7 @@ static void unbind_during_evict(struct kunit *test)
  * the device's memory is known, through every entry point, and the counters can
  * still be read.
  */
-static void migrate_after_unbind(struct kunit *test)
+static void drm_pagemap_test_migrate_after_unbind(struct kunit *test)
 {
 	struct pagemap_mock_dev *mdev = pagemap_mock_dev0(test);
 	unsigned long addr = pagemap_mock_map_filled(test, 8);
@@ -742,7 +740,7 @@ static void migrate_after_unbind(struct kunit *test)
 }
 
 /* Succeeds if unplug waits for a fault that is copying, and for its pages. */
-static void unplug_with_a_fault_in_flight(struct kunit *test)
+static void drm_pagemap_test_unplug_with_a_fault_in_flight(struct kunit *test)
 {
 	struct pagemap_mock_dev *mdev = pagemap_mock_dev0(test);
 	unsigned long addr = pagemap_mock_map_filled(test, 16);
@@ -781,7 +779,7 @@ static int migrate_thread(void *data)
  * Succeeds if unplug waits for a migration to the device that has begun, and then
  * brings its pages back.
  */
-static void unplug_with_a_migration_in_flight(struct kunit *test)
+static void drm_pagemap_test_unplug_with_a_migration_in_flight(struct kunit *test)
 {
 	struct pagemap_mock_dev *mdev = pagemap_mock_dev0(test);
 	unsigned long addr = pagemap_mock_map_filled(test, 16);
@@ -807,7 +805,7 @@ static void unplug_with_a_migration_in_flight(struct kunit *test)
 }
 
 /* Succeeds if unplug brings back the memory of several processes. */
-static void unplug_with_several_processes(struct kunit *test)
+static void drm_pagemap_test_unplug_with_several_processes(struct kunit *test)
 {
 	struct pagemap_mock_dev *mdev = pagemap_mock_dev0(test);
 	unsigned long addr = pagemap_mock_map_filled(test, 16);
@@ -832,7 +830,7 @@ static void unplug_with_several_processes(struct kunit *test)
 }
 
 /* Succeeds if unplug goes on over copies that fail until they do not. */
-static void unplug_does_not_give_up(struct kunit *test)
+static void drm_pagemap_test_unplug_does_not_give_up(struct kunit *test)
 {
 	struct pagemap_mock_dev *mdev = pagemap_mock_dev0(test);
 	unsigned long addr = pagemap_mock_map_filled(test, 16);
@@ -849,7 +847,7 @@ static void unplug_does_not_give_up(struct kunit *test)
 }
 
 /* Succeeds if unplug waits for a page that somebody holds, for as long as it is. */
-static void unplug_waits_for_a_held_page(struct kunit *test)
+static void drm_pagemap_test_unplug_waits_for_a_held_page(struct kunit *test)
 {
 	struct pagemap_mock_dev *mdev = pagemap_mock_dev0(test);
 	unsigned long addr = pagemap_mock_map_filled(test, 16);
@@ -870,7 +868,7 @@ static void unplug_waits_for_a_held_page(struct kunit *test)
 }
 
 /* Succeeds if one of two devices can go while the other keeps its pages. */
-static void unplug_one_of_two_devices(struct kunit *test)
+static void drm_pagemap_test_unplug_one_of_two_devices(struct kunit *test)
 {
 	struct pagemap_mock_dev *dev0 = pagemap_mock_dev0(test), *dev1;
 	unsigned long addr = pagemap_mock_map_filled(test, 16);
@@ -888,85 +886,8 @@ static void unplug_one_of_two_devices(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, pagemap_mock_read(addr, 16, SEED), 0);
 }
 
-/* Succeeds if bad arguments of a region are refused and leave nothing behind. */
-static void region_bad_arguments(struct kunit *test)
-{
-	struct pagemap_mock_dev *mdev = pagemap_mock_dev0(test);
-	struct drm_pagemap dpagemap = { .dev = mdev->dev };
-	struct drm_pagemap_region *region;
-
-	region = devm_drm_pagemap_region_add(mdev->drm, &dpagemap, "bad", 0, mdev);
-	KUNIT_EXPECT_EQ(test, PTR_ERR(region), -EINVAL);
-	region = devm_drm_pagemap_region_add(mdev->drm, &dpagemap, "bad",
-					     PAGE_SIZE + 1, mdev);
-	KUNIT_EXPECT_EQ(test, PTR_ERR(region), -EINVAL);
-	region = devm_drm_pagemap_region_add(mdev->drm, &dpagemap, "bad",
-					     PAGE_SIZE, NULL);
-	KUNIT_EXPECT_EQ(test, PTR_ERR(region), -EINVAL);
-
-	region = devm_drm_pagemap_region_add(mdev->drm, &mdev->dpagemap, "twice",
-					     PAGE_SIZE, mdev);
-	KUNIT_EXPECT_EQ(test, PTR_ERR(region), -EINVAL);
-}
-
-/*
- * Succeeds if a region that no address space has room for is refused, and the
- * memory can be given a region afterwards.
- */
-static void region_without_room(struct kunit *test)
-{
-	struct pagemap_mock_dev *mdev = pagemap_mock_dev0(test);
-	struct drm_pagemap *dpagemap;
-	struct drm_pagemap_region *region;
-
-	dpagemap = kunit_kzalloc(test, sizeof(*dpagemap), GFP_KERNEL);
-	KUNIT_ASSERT_NOT_NULL(test, dpagemap);
-	dpagemap->dev = mdev->dev;
-
-	region = devm_drm_pagemap_region_add(mdev->drm, dpagemap, "huge",
-					     1ULL << 62, mdev);
-	KUNIT_EXPECT_EQ(test, PTR_ERR(region), -ERANGE);
-
-	region = devm_drm_pagemap_region_add(mdev->drm, dpagemap, "small",
-					     SZ_2M, mdev);
-	KUNIT_ASSERT_FALSE(test, IS_ERR(region));
-	KUNIT_EXPECT_EQ(test, region->npages, SZ_2M >> PAGE_SHIFT);
-	KUNIT_EXPECT_EQ(test, drm_pagemap_region_resident(region), 0);
-
-	pagemap_mock_remove_dev(mdev);
-}
-
-/*
- * Succeeds if a region of a DRM device without a debugfs directory makes no file
- * anywhere, in particular not at the top of debugfs.
- */
-static void region_without_debugfs(struct kunit *test)
-{
-	struct pagemap_mock_dev *mdev = pagemap_mock_dev0(test);
-	struct dentry *root = mdev->drm->debugfs_root, *file;
-	struct drm_pagemap_region *region;
-	struct drm_pagemap *dpagemap;
-
-	dpagemap = kunit_kzalloc(test, sizeof(*dpagemap), GFP_KERNEL);
-	KUNIT_ASSERT_NOT_NULL(test, dpagemap);
-	dpagemap->dev = mdev->dev;
-
-	mdev->drm->debugfs_root = NULL;
-	region = devm_drm_pagemap_region_add(mdev->drm, dpagemap, "nowhere", SZ_2M, mdev);
-	mdev->drm->debugfs_root = root;
-	KUNIT_ASSERT_FALSE(test, IS_ERR(region));
-	KUNIT_EXPECT_NULL(test, region->debugfs);
-
-	if (IS_ENABLED(CONFIG_DEBUG_FS)) {
-		file = debugfs_lookup("pagemap-nowhere", NULL);
-		KUNIT_EXPECT_NULL(test, file);
-		dput(file);
-	}
-	pagemap_mock_remove_dev(mdev);
-}
-
 /* Succeeds if a region tells its size, its pages in use and what happened. */
-static void region_prints_its_state(struct kunit *test)
+static void drm_pagemap_test_region_prints_its_state(struct kunit *test)
 {
 	struct pagemap_mock_dev *mdev = pagemap_mock_dev0(test);
 	unsigned long addr = pagemap_mock_map_filled(test, 8);
@@ -998,37 +919,34 @@ static void region_prints_its_state(struct kunit *test)
 }
 
 static struct kunit_case drm_pagemap_evict_cases[] = {
-	KUNIT_CASE(evict_twice),
-	KUNIT_CASE(evict_has_released),
-	KUNIT_CASE(evict_in_batches),
-	KUNIT_CASE(evict_never_migrated),
-	KUNIT_CASE_PARAM(evict_after_munmap, unmap_gen_params),
-	KUNIT_CASE(evict_waits_for_a_locked_page),
-	KUNIT_CASE_SLOW(evict_of_a_page_held_for_long),
-	KUNIT_CASE(evict_waits_for_an_unmapped_page),
-	KUNIT_CASE(evict_error_leaves_pages),
-	KUNIT_CASE(evict_error_but_unmapped),
-	KUNIT_CASE(evict_by_two_threads),
-	KUNIT_CASE(fault_during_evict),
-	KUNIT_CASE(evict_during_fault),
-	KUNIT_CASE_PARAM(munmap_during_evict, unmap_gen_params),
-	KUNIT_CASE(evict_of_another_process),
-	KUNIT_CASE(evict_after_the_process),
-	KUNIT_CASE_SLOW(evict_against_faults),
-	KUNIT_CASE(unplug_with_pages_resident),
-	KUNIT_CASE(unbind_with_pages_resident),
-	KUNIT_CASE(unbind_during_evict),
-	KUNIT_CASE(migrate_after_unbind),
-	KUNIT_CASE(unplug_with_a_fault_in_flight),
-	KUNIT_CASE(unplug_with_a_migration_in_flight),
-	KUNIT_CASE(unplug_with_several_processes),
-	KUNIT_CASE(unplug_does_not_give_up),
-	KUNIT_CASE(unplug_waits_for_a_held_page),
-	KUNIT_CASE(unplug_one_of_two_devices),
-	KUNIT_CASE(region_bad_arguments),
-	KUNIT_CASE(region_without_room),
-	KUNIT_CASE(region_without_debugfs),
-	KUNIT_CASE(region_prints_its_state),
+	KUNIT_CASE(drm_pagemap_test_evict_twice),
+	KUNIT_CASE(drm_pagemap_test_evict_has_released),
+	KUNIT_CASE(drm_pagemap_test_evict_in_batches),
+	KUNIT_CASE(drm_pagemap_test_evict_never_migrated),
+	KUNIT_CASE_PARAM(drm_pagemap_test_evict_after_munmap, unmap_gen_params),
+	KUNIT_CASE(drm_pagemap_test_evict_waits_for_a_locked_page),
+	KUNIT_CASE_SLOW(drm_pagemap_test_evict_of_a_page_held_for_long),
+	KUNIT_CASE(drm_pagemap_test_evict_waits_for_an_unmapped_page),
+	KUNIT_CASE(drm_pagemap_test_evict_error_leaves_pages),
+	KUNIT_CASE(drm_pagemap_test_evict_error_but_unmapped),
+	KUNIT_CASE(drm_pagemap_test_evict_by_two_threads),
+	KUNIT_CASE(drm_pagemap_test_fault_during_evict),
+	KUNIT_CASE(drm_pagemap_test_evict_during_fault),
+	KUNIT_CASE_PARAM(drm_pagemap_test_munmap_during_evict, unmap_gen_params),
+	KUNIT_CASE(drm_pagemap_test_evict_of_another_process),
+	KUNIT_CASE(drm_pagemap_test_evict_after_the_process),
+	KUNIT_CASE_SLOW(drm_pagemap_test_evict_against_faults),
+	KUNIT_CASE(drm_pagemap_test_unplug_with_pages_resident),
+	KUNIT_CASE(drm_pagemap_test_unbind_with_pages_resident),
+	KUNIT_CASE(drm_pagemap_test_unbind_during_evict),
+	KUNIT_CASE(drm_pagemap_test_migrate_after_unbind),
+	KUNIT_CASE(drm_pagemap_test_unplug_with_a_fault_in_flight),
+	KUNIT_CASE(drm_pagemap_test_unplug_with_a_migration_in_flight),
+	KUNIT_CASE(drm_pagemap_test_unplug_with_several_processes),
+	KUNIT_CASE(drm_pagemap_test_unplug_does_not_give_up),
+	KUNIT_CASE(drm_pagemap_test_unplug_waits_for_a_held_page),
+	KUNIT_CASE(drm_pagemap_test_unplug_one_of_two_devices),
+	KUNIT_CASE(drm_pagemap_test_region_prints_its_state),
 	{}
 };
 

@@ -117,7 +117,7 @@ KUNIT_ARRAY_PARAM(window, window_params, window_desc);
  * Succeeds if a fault brings back exactly the window around it, whatever the
  * size of window and allocation, inside a VMA that is larger.
  */
-static void window_around_the_fault(struct kunit *test)
+static void drm_pagemap_test_window_around_the_fault(struct kunit *test)
 {
 	const struct window_param *p = test->param_value;
 	struct pagemap_mock_dev *mdev = pagemap_mock_dev0(test);
@@ -141,7 +141,7 @@ static void window_around_the_fault(struct kunit *test)
 }
 
 /* Succeeds if reading it all takes one fault, and one copy, for each window. */
-static void one_fault_per_window(struct kunit *test)
+static void drm_pagemap_test_one_fault_per_window(struct kunit *test)
 {
 	static const unsigned long windows[] = { 1, 2, 3, 7, 16, 64 };
 	struct pagemap_mock_dev *mdev = pagemap_mock_dev0(test);
@@ -165,7 +165,7 @@ static void one_fault_per_window(struct kunit *test)
  * Succeeds if a window that the edges of the VMA cut through brings back what is
  * inside, and nothing of what is behind a hole in the address space.
  */
-static void window_at_the_edge_of_the_vma(struct kunit *test)
+static void drm_pagemap_test_window_at_the_edge_of_the_vma(struct kunit *test)
 {
 	struct pagemap_mock_dev *mdev = pagemap_mock_dev0(test);
 	unsigned long addr = pagemap_mock_map_filled(test, 32);
@@ -206,7 +206,7 @@ KUNIT_ARRAY_PARAM(remote, remote_params, remote_desc);
  * Succeeds if a fault for somebody else than the process, as hmm_range_fault()
  * makes it, brings back its page alone, and one of the process the window.
  */
-static void remote_fault_takes_one_page(struct kunit *test)
+static void drm_pagemap_test_remote_fault_takes_one_page(struct kunit *test)
 {
 	const unsigned int *flags = test->param_value;
 	struct pagemap_mock_dev *mdev = pagemap_mock_dev0(test);
@@ -231,7 +231,7 @@ static unsigned long task_faults(void)
  * Succeeds if a fault within the timeslice sleeps until its end, once, instead
  * of faulting again and again; and one after it does not.
  */
-static void timeslice_sleeps(struct kunit *test)
+static void drm_pagemap_test_timeslice_sleeps(struct kunit *test)
 {
 	struct pagemap_mock_dev *mdev = pagemap_mock_dev0(test);
 	unsigned long addr = pagemap_mock_map_filled(test, 16);
@@ -257,7 +257,7 @@ static void timeslice_sleeps(struct kunit *test)
 }
 
 /* Succeeds if nothing sleeps without a timeslice. */
-static void no_timeslice_no_sleep(struct kunit *test)
+static void drm_pagemap_test_no_timeslice_no_sleep(struct kunit *test)
 {
 	struct pagemap_mock_dev *mdev = pagemap_mock_dev0(test);
 	unsigned long addr = pagemap_mock_map_filled(test, 16);
@@ -292,7 +292,7 @@ KUNIT_ARRAY_PARAM(threads, threads_params, threads_desc);
  * Succeeds if many threads that fault within the timeslice, on one page or on
  * several, all sleep until its end, once each, and all get the data.
  */
-static void timeslice_many_threads(struct kunit *test)
+static void drm_pagemap_test_timeslice_many_threads(struct kunit *test)
 {
 	const struct threads_param *p = test->param_value;
 	struct pagemap_mock_dev *mdev = pagemap_mock_dev0(test);
@@ -341,7 +341,7 @@ static bool wait_asleep(struct kunit *test, unsigned int n)
  * Succeeds if eviction does not wait for a timeslice, and those who sleep for it
  * go on at once.
  */
-static void eviction_ends_the_timeslice(struct kunit *test)
+static void drm_pagemap_test_eviction_ends_the_timeslice(struct kunit *test)
 {
 	unsigned long addr = pagemap_mock_map_filled(test, 16);
 	struct pagemap_mock_thread *thread[NTHREADS];
@@ -364,7 +364,7 @@ static void eviction_ends_the_timeslice(struct kunit *test)
  * Succeeds if those who sleep for a timeslice go on at once when another fault
  * has moved their pages.
  */
-static void another_fault_ends_the_timeslice(struct kunit *test)
+static void drm_pagemap_test_another_fault_ends_the_timeslice(struct kunit *test)
 {
 	struct pagemap_mock_dev *mdev = pagemap_mock_dev0(test);
 	unsigned long addr = pagemap_mock_map_filled(test, 16);
@@ -404,7 +404,7 @@ static unsigned long fault_delay(struct page *page, struct vm_area_struct *vma)
  * Succeeds if a timeslice delays nobody but the process that asked for it, on
  * pages that it does not share, as with a child, until it is over.
  */
-static void timeslice_is_for_who_asked(struct kunit *test)
+static void drm_pagemap_test_timeslice_is_for_who_asked(struct kunit *test)
 {
 	unsigned long addr = pagemap_mock_map_filled(test, 2);
 	struct pagemap_mock_bo *bo = to_dev(test, addr, 2, 0, FOREVER_MS);
@@ -440,7 +440,7 @@ static void timeslice_is_for_who_asked(struct kunit *test)
 }
 
 /* Succeeds if a fault that must not wait is served within the timeslice. */
-static void fault_without_wait_does_not_sleep(struct kunit *test)
+static void drm_pagemap_test_fault_without_wait_does_not_sleep(struct kunit *test)
 {
 	struct pagemap_mock_dev *mdev = pagemap_mock_dev0(test);
 	unsigned long addr = pagemap_mock_map_filled(test, 4);
@@ -457,7 +457,7 @@ static void fault_without_wait_does_not_sleep(struct kunit *test)
  * Succeeds if the device can be unbound while a fault sleeps for the timeslice,
  * with its page still there or unmapped already, and does not wait for it.
  */
-static void unbind_during_the_timeslice(struct kunit *test)
+static void drm_pagemap_test_unbind_during_the_timeslice(struct kunit *test)
 {
 	struct pagemap_mock_dev *mdev = pagemap_mock_dev0(test);
 	unsigned long addr = pagemap_mock_map_filled(test, 16);
@@ -482,7 +482,7 @@ static void unbind_during_the_timeslice(struct kunit *test)
 }
 
 /* Succeeds if those who sleep for a timeslice go on when the device goes away. */
-static void unplug_ends_the_timeslice(struct kunit *test)
+static void drm_pagemap_test_unplug_ends_the_timeslice(struct kunit *test)
 {
 	struct pagemap_mock_dev *mdev = pagemap_mock_dev0(test);
 	unsigned long addr = pagemap_mock_map_filled(test, 16);
@@ -501,7 +501,7 @@ static void unplug_ends_the_timeslice(struct kunit *test)
  * Succeeds if a fault in one allocation brings back only its pages, although its
  * window covers pages of another one whose timeslice is not over.
  */
-static void timeslice_of_another_allocation(struct kunit *test)
+static void drm_pagemap_test_timeslice_of_another_allocation(struct kunit *test)
 {
 	struct pagemap_mock_dev *mdev = pagemap_mock_dev0(test);
 	unsigned long addr = pagemap_mock_map_filled(test, 16);
@@ -527,7 +527,7 @@ static void timeslice_of_another_allocation(struct kunit *test)
  * sleeps for the timeslice: the access then fails at once, as any to unmapped
  * memory.
  */
-static void unmapped_during_the_timeslice(struct kunit *test)
+static void drm_pagemap_test_unmapped_during_the_timeslice(struct kunit *test)
 {
 	unsigned long addr = pagemap_mock_map_filled(test, 16);
 	struct pagemap_mock_bo *bo = to_dev(test, addr, 16, 0, FOREVER_MS);
@@ -544,7 +544,7 @@ static void unmapped_during_the_timeslice(struct kunit *test)
  * Succeeds if a fault whose caller does not allow to drop the mmap lock is
  * served at once, since it could only spin otherwise.
  */
-static void fault_without_retry_does_not_sleep(struct kunit *test)
+static void drm_pagemap_test_fault_without_retry_does_not_sleep(struct kunit *test)
 {
 	struct pagemap_mock_dev *mdev = pagemap_mock_dev0(test);
 	unsigned long addr = pagemap_mock_map_filled(test, 4);
@@ -561,7 +561,7 @@ static void fault_without_retry_does_not_sleep(struct kunit *test)
 }
 
 /* Succeeds if pinning a page for another device brings it back first. */
-static void pinning_brings_back(struct kunit *test)
+static void drm_pagemap_test_pinning_brings_back(struct kunit *test)
 {
 	struct pagemap_mock_dev *mdev = pagemap_mock_dev0(test);
 	unsigned long addr = pagemap_mock_map_filled(test, 4);
@@ -582,7 +582,7 @@ static void pinning_brings_back(struct kunit *test)
  * Succeeds if threads that fault one page while it is being copied wait for that
  * copy, instead of making it fail and copying again.
  */
-static void faults_of_a_page_being_copied(struct kunit *test)
+static void drm_pagemap_test_faults_of_a_page_being_copied(struct kunit *test)
 {
 	struct pagemap_mock_dev *mdev = pagemap_mock_dev0(test);
 	unsigned long addr = pagemap_mock_map_filled(test, 2);
@@ -610,7 +610,7 @@ static void faults_of_a_page_being_copied(struct kunit *test)
  * Succeeds if threads that reach one page at the same time cause few copies of
  * it, round after round: their references must not stop each other.
  */
-static void many_faults_of_one_page(struct kunit *test)
+static void drm_pagemap_test_many_faults_of_one_page(struct kunit *test)
 {
 	struct pagemap_mock_dev *mdev = pagemap_mock_dev0(test);
 	unsigned long addr = pagemap_mock_map_filled(test, 1);
@@ -669,7 +669,7 @@ KUNIT_ARRAY_PARAM(stress, stress_windows, stress_desc);
  * Succeeds if threads that read random pages always see the data while the pages
  * go to the device again and again.
  */
-static void random_faults_against_migration(struct kunit *test)
+static void drm_pagemap_test_random_faults_against_migration(struct kunit *test)
 {
 	const unsigned long *window = test->param_value;
 	struct pagemap_mock_dev *mdev = pagemap_mock_dev0(test);
@@ -705,26 +705,26 @@ static void random_faults_against_migration(struct kunit *test)
 }
 
 static struct kunit_case drm_pagemap_fault_cases[] = {
-	KUNIT_CASE_PARAM(window_around_the_fault, window_gen_params),
-	KUNIT_CASE(one_fault_per_window),
-	KUNIT_CASE(window_at_the_edge_of_the_vma),
-	KUNIT_CASE_PARAM(remote_fault_takes_one_page, remote_gen_params),
-	KUNIT_CASE(timeslice_sleeps),
-	KUNIT_CASE(no_timeslice_no_sleep),
-	KUNIT_CASE_PARAM(timeslice_many_threads, threads_gen_params),
-	KUNIT_CASE(eviction_ends_the_timeslice),
-	KUNIT_CASE(another_fault_ends_the_timeslice),
-	KUNIT_CASE(timeslice_is_for_who_asked),
-	KUNIT_CASE(fault_without_wait_does_not_sleep),
-	KUNIT_CASE(unbind_during_the_timeslice),
-	KUNIT_CASE(unplug_ends_the_timeslice),
-	KUNIT_CASE(timeslice_of_another_allocation),
-	KUNIT_CASE(unmapped_during_the_timeslice),
-	KUNIT_CASE(fault_without_retry_does_not_sleep),
-	KUNIT_CASE(pinning_brings_back),
-	KUNIT_CASE(faults_of_a_page_being_copied),
-	KUNIT_CASE_SLOW(many_faults_of_one_page),
-	KUNIT_CASE_PARAM_ATTR(random_faults_against_migration, stress_gen_params,
+	KUNIT_CASE_PARAM(drm_pagemap_test_window_around_the_fault, window_gen_params),
+	KUNIT_CASE(drm_pagemap_test_one_fault_per_window),
+	KUNIT_CASE(drm_pagemap_test_window_at_the_edge_of_the_vma),
+	KUNIT_CASE_PARAM(drm_pagemap_test_remote_fault_takes_one_page, remote_gen_params),
+	KUNIT_CASE(drm_pagemap_test_timeslice_sleeps),
+	KUNIT_CASE(drm_pagemap_test_no_timeslice_no_sleep),
+	KUNIT_CASE_PARAM(drm_pagemap_test_timeslice_many_threads, threads_gen_params),
+	KUNIT_CASE(drm_pagemap_test_eviction_ends_the_timeslice),
+	KUNIT_CASE(drm_pagemap_test_another_fault_ends_the_timeslice),
+	KUNIT_CASE(drm_pagemap_test_timeslice_is_for_who_asked),
+	KUNIT_CASE(drm_pagemap_test_fault_without_wait_does_not_sleep),
+	KUNIT_CASE(drm_pagemap_test_unbind_during_the_timeslice),
+	KUNIT_CASE(drm_pagemap_test_unplug_ends_the_timeslice),
+	KUNIT_CASE(drm_pagemap_test_timeslice_of_another_allocation),
+	KUNIT_CASE(drm_pagemap_test_unmapped_during_the_timeslice),
+	KUNIT_CASE(drm_pagemap_test_fault_without_retry_does_not_sleep),
+	KUNIT_CASE(drm_pagemap_test_pinning_brings_back),
+	KUNIT_CASE(drm_pagemap_test_faults_of_a_page_being_copied),
+	KUNIT_CASE_SLOW(drm_pagemap_test_many_faults_of_one_page),
+	KUNIT_CASE_PARAM_ATTR(drm_pagemap_test_random_faults_against_migration, stress_gen_params,
 			      { .speed = KUNIT_SPEED_SLOW }),
 	{}
 };

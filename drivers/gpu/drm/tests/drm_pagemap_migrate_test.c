@@ -42,7 +42,7 @@ KUNIT_ARRAY_PARAM(size, size_params, size_desc);
  * Succeeds if data survives the way to the device and back by a CPU read, with
  * every page on the device in between, none after, and the counters in step.
  */
-static void round_trip_by_read_fault(struct kunit *test)
+static void drm_pagemap_test_round_trip_by_read_fault(struct kunit *test)
 {
 	const struct size_param *p = test->param_value;
 	struct pagemap_mock_dev *mdev = pagemap_mock_dev0(test);
@@ -70,7 +70,7 @@ static void round_trip_by_read_fault(struct kunit *test)
  * Succeeds if new data written by the CPU over pages on the device replaces
  * exactly what was written, twice in a row with the same memory.
  */
-static void round_trip_by_write_fault(struct kunit *test)
+static void drm_pagemap_test_round_trip_by_write_fault(struct kunit *test)
 {
 	const struct size_param *p = test->param_value;
 	struct pagemap_mock_dev *mdev = pagemap_mock_dev0(test);
@@ -94,7 +94,7 @@ static void round_trip_by_write_fault(struct kunit *test)
 }
 
 /* Succeeds if data survives eviction, which detaches the allocation. */
-static void round_trip_by_evict(struct kunit *test)
+static void drm_pagemap_test_round_trip_by_evict(struct kunit *test)
 {
 	const struct size_param *p = test->param_value;
 	struct pagemap_mock_dev *mdev = pagemap_mock_dev0(test);
@@ -167,7 +167,7 @@ static int check_page(unsigned long addr, enum touch touch)
  * what was in the device memory before.  The copy gets a page of zeroes, or no
  * address if the allocation comes cleared.
  */
-static void holes_read_as_zero(struct kunit *test)
+static void drm_pagemap_test_holes_read_as_zero(struct kunit *test)
 {
 	const struct hole_param *p = test->param_value;
 	struct pagemap_mock_dev *mdev = pagemap_mock_dev0(test);
@@ -238,7 +238,7 @@ static int force_write(unsigned long addr, u32 seed)
  * Succeeds if a read-only mapping with data, zero pages and untouched pages
  * migrates both ways, and can be written neither on the device nor after.
  */
-static void read_only_mapping(struct kunit *test)
+static void drm_pagemap_test_read_only_mapping(struct kunit *test)
 {
 	struct pagemap_mock_dev *mdev = pagemap_mock_dev0(test);
 	unsigned long i, addr = pagemap_mock_mmap(test, 12, PROT_READ);
@@ -262,7 +262,7 @@ static void read_only_mapping(struct kunit *test)
 }
 
 /* Succeeds if only the part of a VMA that was asked for moves, both ways. */
-static void part_of_a_vma(struct kunit *test)
+static void drm_pagemap_test_part_of_a_vma(struct kunit *test)
 {
 	struct pagemap_mock_dev *mdev = pagemap_mock_dev0(test);
 	unsigned long addr = pagemap_mock_map_filled(test, 64);
@@ -283,7 +283,7 @@ static void part_of_a_vma(struct kunit *test)
 }
 
 /* Succeeds if an allocation that is larger than the range serves it. */
-static void allocation_larger_than_range(struct kunit *test)
+static void drm_pagemap_test_allocation_larger_than_range(struct kunit *test)
 {
 	struct pagemap_mock_dev *mdev = pagemap_mock_dev0(test);
 	struct pagemap_mock_bo *bo = pagemap_mock_bo(mdev, 16, 0);
@@ -300,7 +300,7 @@ static void allocation_larger_than_range(struct kunit *test)
  * another, each come back whole, by a fault on them or by eviction, and the
  * others stay: theirs may be a timeslice that is not over.
  */
-static void two_allocations_in_one_range(struct kunit *test)
+static void drm_pagemap_test_two_allocations_in_one_range(struct kunit *test)
 {
 	struct pagemap_mock_dev *mdev = pagemap_mock_dev0(test);
 	unsigned long addr = pagemap_mock_map_filled(test, 32);
@@ -371,7 +371,7 @@ static void set_up_pages(struct kunit *test, unsigned long addr, const char *pag
  * that are not on the device, moves these, says so, and a second one asks for
  * nothing.
  */
-static void missing_only(struct kunit *test)
+static void drm_pagemap_test_missing_only(struct kunit *test)
 {
 	const struct missing_param *p = test->param_value;
 	struct pagemap_mock_dev *mdev = pagemap_mock_dev0(test);
@@ -424,7 +424,7 @@ KUNIT_ARRAY_PARAM(nth, nth_params, nth_desc);
  * -EBUSY and changes nothing, and a missing-only one leave this page alone; and
  * if both are possible once the page is no longer pinned.
  */
-static void pinned_page(struct kunit *test)
+static void drm_pagemap_test_pinned_page(struct kunit *test)
 {
 	const struct nth_param *p = test->param_value;
 	struct pagemap_mock_dev *mdev = pagemap_mock_dev0(test);
@@ -474,7 +474,7 @@ static int migrate_thread(void *data)
  * since somebody took a reference meanwhile, makes the migration fail, rather
  * than report a success that is none, with all pages in RAM and intact.
  */
-static void refused_after_the_copy(struct kunit *test)
+static void drm_pagemap_test_refused_after_the_copy(struct kunit *test)
 {
 	const struct nth_param *p = test->param_value;
 	struct pagemap_mock_dev *mdev = pagemap_mock_dev0(test);
@@ -539,7 +539,7 @@ KUNIT_ARRAY_PARAM(range, range_params, range_desc);
  * Succeeds if a range that cannot be gives the documented error before anything
  * is touched, through both entry points, and the reference stays the caller's.
  */
-static void bad_range(struct kunit *test)
+static void drm_pagemap_test_bad_range(struct kunit *test)
 {
 	const struct range_param *p = test->param_value;
 	struct pagemap_mock_dev *mdev = pagemap_mock_dev0(test);
@@ -578,7 +578,7 @@ static void bad_range(struct kunit *test)
 }
 
 /* Succeeds if memory that is not anonymous gives -EBUSY and stays in place. */
-static void not_anonymous(struct kunit *test)
+static void drm_pagemap_test_not_anonymous(struct kunit *test)
 {
 	struct pagemap_mock_dev *mdev = pagemap_mock_dev0(test);
 	struct pagemap_mock_bo *bo = pagemap_mock_bo(mdev, 8, 0);
@@ -619,7 +619,7 @@ static const struct drm_pagemap_devmem_ops incomplete_ops[] = {
 };
 
 /* Succeeds if each missing callback gives -EOPNOTSUPP, with the reference kept. */
-static void missing_callbacks(struct kunit *test)
+static void drm_pagemap_test_missing_callbacks(struct kunit *test)
 {
 	struct pagemap_mock_dev *mdev = pagemap_mock_dev0(test);
 	struct pagemap_mock_bo *bo = pagemap_mock_bo(mdev, 8, 0);
@@ -644,7 +644,7 @@ static void missing_callbacks(struct kunit *test)
  * Succeeds if an allocation without devmem_release() is told by its completion
  * alone, and an error with such an allocation calls nothing.
  */
-static void no_release_callback(struct kunit *test)
+static void drm_pagemap_test_no_release_callback(struct kunit *test)
 {
 	struct pagemap_mock_dev *mdev = pagemap_mock_dev0(test);
 	struct drm_pagemap_devmem_ops ops = pagemap_mock_devmem_ops;
@@ -669,7 +669,7 @@ static void no_release_callback(struct kunit *test)
  * it is asked for, overwrites nothing: the migration, the faults, the eviction
  * and a second try after a failure all do what they should.
  */
-static void populate_gives_all_pages(struct kunit *test)
+static void drm_pagemap_test_populate_gives_all_pages(struct kunit *test)
 {
 	struct pagemap_mock_dev *mdev = pagemap_mock_dev0(test);
 	unsigned long addr = pagemap_mock_map_filled(test, 6);
@@ -713,7 +713,7 @@ static void populate_gives_all_pages(struct kunit *test)
  * would find nothing to migrate for ever, are refused; likewise an allocation,
  * or pages, of another device's memory.
  */
-static void pages_of_another_owner(struct kunit *test)
+static void drm_pagemap_test_pages_of_another_owner(struct kunit *test)
 {
 	struct pagemap_mock_dev *mdev = pagemap_mock_dev0(test), *other;
 	struct pagemap_mock_bo *bo = pagemap_mock_bo(mdev, 4, 0);
@@ -767,7 +767,7 @@ static int populate_from_two(struct drm_pagemap_devmem *devmem,
  * Succeeds if the pages of an allocation must be of one struct dev_pagemap, also
  * if DRM pagemap knows of no region.
  */
-static void pages_of_two_pagemaps(struct kunit *test)
+static void drm_pagemap_test_pages_of_two_pagemaps(struct kunit *test)
 {
 	struct pagemap_mock_dev *mdev = pagemap_mock_dev0(test);
 	struct pagemap_mock_bo *bo = pagemap_mock_bo(mdev, 4, 0);
@@ -790,7 +790,7 @@ static void pages_of_two_pagemaps(struct kunit *test)
 }
 
 /* Succeeds if arguments that make no sense give -EINVAL. */
-static void bad_arguments(struct kunit *test)
+static void drm_pagemap_test_bad_arguments(struct kunit *test)
 {
 	struct pagemap_mock_dev *mdev = pagemap_mock_dev0(test);
 	struct pagemap_mock_bo *bo = pagemap_mock_bo(mdev, 8, 0);
@@ -830,7 +830,7 @@ static void bad_arguments(struct kunit *test)
  * Succeeds if nothing can be migrated to a region that was unplugged: -ENODEV
  * through every entry point, the reference kept, the data in RAM.
  */
-static void unplugged(struct kunit *test)
+static void drm_pagemap_test_unplugged(struct kunit *test)
 {
 	struct pagemap_mock_dev *mdev = pagemap_mock_dev0(test);
 	struct pagemap_mock_bo *bo = pagemap_mock_bo(mdev, 8, 0);
@@ -851,7 +851,7 @@ static void unplugged(struct kunit *test)
 }
 
 /* Succeeds if an allocator that fails is heard, and partial room is used. */
-static void missing_only_without_memory(struct kunit *test)
+static void drm_pagemap_test_missing_only_without_memory(struct kunit *test)
 {
 	struct pagemap_mock_dev *mdev = pagemap_mock_dev0(test);
 	struct pagemap_mock_bo *bo = pagemap_mock_bo(mdev, 5, 0);
@@ -879,7 +879,7 @@ static void missing_only_without_memory(struct kunit *test)
  * Succeeds if a missing-only migration with an allocation at hand, and nothing
  * that is missing, calls no callback for no page and releases the allocation.
  */
-static void missing_only_nothing_to_do(struct kunit *test)
+static void drm_pagemap_test_missing_only_nothing_to_do(struct kunit *test)
 {
 	struct pagemap_mock_dev *mdev = pagemap_mock_dev0(test);
 	struct pagemap_mock_bo *bo = pagemap_mock_bo(mdev, 8, 0);
@@ -903,7 +903,7 @@ static void missing_only_nothing_to_do(struct kunit *test)
 }
 
 /* Succeeds if populate_mm() reaches the provider with the mmap lock held. */
-static void populate_mm(struct kunit *test)
+static void drm_pagemap_test_populate_mm(struct kunit *test)
 {
 	struct pagemap_mock_dev *mdev = pagemap_mock_dev0(test);
 	unsigned long addr = pagemap_mock_map_filled(test, 8);
@@ -974,7 +974,7 @@ static void thp_desc(const struct thp_param *p, char *desc)
 KUNIT_ARRAY_PARAM(thp, thp_params, thp_desc);
 
 /* Succeeds if memory that huge pages back migrates, in whole and in part. */
-static void huge_page(struct kunit *test)
+static void drm_pagemap_test_huge_page(struct kunit *test)
 {
 	const struct thp_param *p = test->param_value;
 	struct pagemap_mock_dev *mdev = pagemap_mock_dev0(test);
@@ -995,7 +995,7 @@ static void huge_page(struct kunit *test)
 }
 
 /* Succeeds if the huge zero page reads as zero on the device and back. */
-static void huge_zero_page(struct kunit *test)
+static void drm_pagemap_test_huge_zero_page(struct kunit *test)
 {
 	struct pagemap_mock_dev *mdev = pagemap_mock_dev0(test);
 	unsigned long addr = map_huge(test, HPAGE_PMD_NR);
@@ -1012,7 +1012,7 @@ static void huge_zero_page(struct kunit *test)
  * Succeeds if memory of a huge page that is mapped page by page, because a part
  * of it was unmapped, moves like any other.
  */
-static void huge_page_mapped_by_ptes(struct kunit *test)
+static void drm_pagemap_test_huge_page_mapped_by_ptes(struct kunit *test)
 {
 	struct pagemap_mock_dev *mdev = pagemap_mock_dev0(test);
 	unsigned long addr = map_huge(test, HPAGE_PMD_NR);
@@ -1036,7 +1036,7 @@ static void huge_page_mapped_by_ptes(struct kunit *test)
 /* Peers */
 
 /* Succeeds if a page is mapped for a peer that can reach it, and refused else. */
-static void peer_maps_pages(struct kunit *test)
+static void drm_pagemap_test_peer_maps_pages(struct kunit *test)
 {
 	struct pagemap_mock_dev *dev0 = pagemap_mock_dev0(test), *dev1;
 	unsigned long addr = pagemap_mock_map_filled(test, 8);
@@ -1081,7 +1081,7 @@ static void peer_maps_pages(struct kunit *test)
 }
 
 /* Succeeds if a provider without device_map() gives -EOPNOTSUPP. */
-static void peer_without_device_map(struct kunit *test)
+static void drm_pagemap_test_peer_without_device_map(struct kunit *test)
 {
 	struct pagemap_mock_dev *mdev = pagemap_mock_dev0(test);
 	const struct drm_pagemap_ops *ops = mdev->dpagemap.ops;
@@ -1102,7 +1102,7 @@ static void peer_without_device_map(struct kunit *test)
  * resident, stop an all-or-nothing migration, and go where they are asked to
  * once they were evicted.
  */
-static void pages_of_another_device(struct kunit *test)
+static void drm_pagemap_test_pages_of_another_device(struct kunit *test)
 {
 	struct pagemap_mock_dev *dev0 = pagemap_mock_dev0(test), *dev1;
 	unsigned long addr = pagemap_mock_map_filled(test, 8);
@@ -1358,7 +1358,7 @@ KUNIT_ARRAY_PARAM(pattern, pattern_params, pattern_desc);
  * window of 8 pages, an entry point does what a model says, page by page, and
  * the data is intact.
  */
-static void every_residency(struct kunit *test)
+static void drm_pagemap_test_every_residency(struct kunit *test)
 {
 	const struct pattern_param *p = test->param_value;
 	struct window w = {
@@ -1388,36 +1388,36 @@ static void every_residency(struct kunit *test)
 }
 
 static struct kunit_case drm_pagemap_migrate_cases[] = {
-	KUNIT_CASE_PARAM(round_trip_by_read_fault, size_gen_params),
-	KUNIT_CASE_PARAM(round_trip_by_write_fault, size_gen_params),
-	KUNIT_CASE_PARAM(round_trip_by_evict, size_gen_params),
-	KUNIT_CASE_PARAM(holes_read_as_zero, hole_gen_params),
-	KUNIT_CASE(read_only_mapping),
-	KUNIT_CASE(part_of_a_vma),
-	KUNIT_CASE(allocation_larger_than_range),
-	KUNIT_CASE(two_allocations_in_one_range),
-	KUNIT_CASE_PARAM(missing_only, missing_gen_params),
-	KUNIT_CASE(missing_only_without_memory),
-	KUNIT_CASE(missing_only_nothing_to_do),
-	KUNIT_CASE_PARAM(pinned_page, nth_gen_params),
-	KUNIT_CASE_PARAM(refused_after_the_copy, nth_gen_params),
-	KUNIT_CASE_PARAM(bad_range, range_gen_params),
-	KUNIT_CASE(populate_gives_all_pages),
-	KUNIT_CASE(pages_of_another_owner),
-	KUNIT_CASE(pages_of_two_pagemaps),
-	KUNIT_CASE(bad_arguments),
-	KUNIT_CASE(not_anonymous),
-	KUNIT_CASE(missing_callbacks),
-	KUNIT_CASE(no_release_callback),
-	KUNIT_CASE(unplugged),
-	KUNIT_CASE(populate_mm),
-	KUNIT_CASE_PARAM(huge_page, thp_gen_params),
-	KUNIT_CASE(huge_zero_page),
-	KUNIT_CASE(huge_page_mapped_by_ptes),
-	KUNIT_CASE(peer_maps_pages),
-	KUNIT_CASE(peer_without_device_map),
-	KUNIT_CASE(pages_of_another_device),
-	KUNIT_CASE_PARAM_ATTR(every_residency, pattern_gen_params,
+	KUNIT_CASE_PARAM(drm_pagemap_test_round_trip_by_read_fault, size_gen_params),
+	KUNIT_CASE_PARAM(drm_pagemap_test_round_trip_by_write_fault, size_gen_params),
+	KUNIT_CASE_PARAM(drm_pagemap_test_round_trip_by_evict, size_gen_params),
+	KUNIT_CASE_PARAM(drm_pagemap_test_holes_read_as_zero, hole_gen_params),
+	KUNIT_CASE(drm_pagemap_test_read_only_mapping),
+	KUNIT_CASE(drm_pagemap_test_part_of_a_vma),
+	KUNIT_CASE(drm_pagemap_test_allocation_larger_than_range),
+	KUNIT_CASE(drm_pagemap_test_two_allocations_in_one_range),
+	KUNIT_CASE_PARAM(drm_pagemap_test_missing_only, missing_gen_params),
+	KUNIT_CASE(drm_pagemap_test_missing_only_without_memory),
+	KUNIT_CASE(drm_pagemap_test_missing_only_nothing_to_do),
+	KUNIT_CASE_PARAM(drm_pagemap_test_pinned_page, nth_gen_params),
+	KUNIT_CASE_PARAM(drm_pagemap_test_refused_after_the_copy, nth_gen_params),
+	KUNIT_CASE_PARAM(drm_pagemap_test_bad_range, range_gen_params),
+	KUNIT_CASE(drm_pagemap_test_populate_gives_all_pages),
+	KUNIT_CASE(drm_pagemap_test_pages_of_another_owner),
+	KUNIT_CASE(drm_pagemap_test_pages_of_two_pagemaps),
+	KUNIT_CASE(drm_pagemap_test_bad_arguments),
+	KUNIT_CASE(drm_pagemap_test_not_anonymous),
+	KUNIT_CASE(drm_pagemap_test_missing_callbacks),
+	KUNIT_CASE(drm_pagemap_test_no_release_callback),
+	KUNIT_CASE(drm_pagemap_test_unplugged),
+	KUNIT_CASE(drm_pagemap_test_populate_mm),
+	KUNIT_CASE_PARAM(drm_pagemap_test_huge_page, thp_gen_params),
+	KUNIT_CASE(drm_pagemap_test_huge_zero_page),
+	KUNIT_CASE(drm_pagemap_test_huge_page_mapped_by_ptes),
+	KUNIT_CASE(drm_pagemap_test_peer_maps_pages),
+	KUNIT_CASE(drm_pagemap_test_peer_without_device_map),
+	KUNIT_CASE(drm_pagemap_test_pages_of_another_device),
+	KUNIT_CASE_PARAM_ATTR(drm_pagemap_test_every_residency, pattern_gen_params,
 			      { .speed = KUNIT_SPEED_SLOW }),
 	{}
 };
@@ -1430,7 +1430,3 @@ static struct kunit_suite drm_pagemap_migrate_suite = {
 };
 
 kunit_test_suite(drm_pagemap_migrate_suite);
-
-MODULE_DESCRIPTION("KUnit tests for DRM pagemap with a software device");
-MODULE_LICENSE("Dual MIT/GPL");
-MODULE_IMPORT_NS(EXPORTED_FOR_KUNIT_TESTING);

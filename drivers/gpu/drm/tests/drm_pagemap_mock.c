@@ -16,13 +16,10 @@
 #include <linux/delay.h>
 #include <linux/dma-direct.h>
 #include <linux/dma-mapping.h>
-#include <linux/export.h>
 #include <linux/hmm.h>
 #include <linux/kthread.h>
 #include <linux/mman.h>
 #include <linux/mmu_notifier.h>
-#include <linux/moduleparam.h>
-#include <linux/random.h>
 #include <linux/sched/mm.h>
 #include <linux/slab.h>
 #include <linux/swiotlb.h>
@@ -79,7 +76,6 @@ struct pagemap_mock_hook *pagemap_mock_arm(struct pagemap_mock_dev *mdev,
 
 	return hook;
 }
-EXPORT_SYMBOL_GPL(pagemap_mock_arm);
 
 void pagemap_mock_fail(struct pagemap_mock_dev *mdev, enum pagemap_mock_op op,
 		       int call, unsigned long page, int error)
@@ -91,7 +87,6 @@ void pagemap_mock_fail(struct pagemap_mock_dev *mdev, enum pagemap_mock_op op,
 	hook->fail_page = page;
 	hook->error = error;
 }
-EXPORT_SYMBOL_GPL(pagemap_mock_fail);
 
 struct pagemap_mock_hook *pagemap_mock_block(struct pagemap_mock_dev *mdev,
 					     enum pagemap_mock_op op, int call)
@@ -102,7 +97,6 @@ struct pagemap_mock_hook *pagemap_mock_block(struct pagemap_mock_dev *mdev,
 
 	return hook;
 }
-EXPORT_SYMBOL_GPL(pagemap_mock_block);
 
 /* Waits without hanging the whole run when what is waited for never comes. */
 bool pagemap_mock_wait(struct kunit *test, struct completion *done)
@@ -115,7 +109,6 @@ bool pagemap_mock_wait(struct kunit *test, struct completion *done)
 
 	return left;
 }
-EXPORT_SYMBOL_GPL(pagemap_mock_wait);
 
 /* Returns the error to fail with after @limit of the @npages pages. */
 static int pagemap_mock_enter(struct pagemap_mock_dev *mdev,
@@ -134,7 +127,7 @@ static int pagemap_mock_enter(struct pagemap_mock_dev *mdev,
 		complete_all(&hook->entered);
 		if (!wait_for_completion_timeout(&hook->resume,
 						 PAGEMAP_MOCK_PATIENCE * HZ))
-			pagemap_mock_wrong(mdev->mock, "nobody resumed a blocked call");
+			pagemap_mock_wrong(mdev->mock, "a blocked call was never resumed");
 	}
 
 	*limit = npages;
@@ -226,7 +219,6 @@ struct pagemap_mock_bo *pagemap_mock_bo_create(struct pagemap_mock_dev *mdev,
 
 	return bo;
 }
-EXPORT_SYMBOL_GPL(pagemap_mock_bo_create);
 
 /* The same for the test's own thread, which it aborts on failure. */
 struct pagemap_mock_bo *pagemap_mock_bo(struct pagemap_mock_dev *mdev,
@@ -239,7 +231,6 @@ struct pagemap_mock_bo *pagemap_mock_bo(struct pagemap_mock_dev *mdev,
 
 	return bo;
 }
-EXPORT_SYMBOL_GPL(pagemap_mock_bo);
 
 static void pagemap_mock_bo_free(struct kref *kref)
 {
@@ -247,7 +238,7 @@ static void pagemap_mock_bo_free(struct kref *kref)
 	struct pagemap_mock_dev *mdev = bo->mdev;
 	unsigned long i;
 
-	/* Nobody has the pages any more, or an old reader sees the poison. */
+	/* The pages are in use no more, or a stale reader sees the poison. */
 	for (i = 0; i < bo->npages; i++) {
 		if (mdev->region && page_count(pagemap_mock_bo_page(bo, i)))
 			pagemap_mock_wrong(mdev->mock, "freed with a page in use");
@@ -269,19 +260,16 @@ bool pagemap_mock_bo_get(struct pagemap_mock_bo *bo)
 {
 	return kref_get_unless_zero(&bo->kref);
 }
-EXPORT_SYMBOL_GPL(pagemap_mock_bo_get);
 
 void pagemap_mock_bo_put(struct pagemap_mock_bo *bo)
 {
 	kref_put(&bo->kref, pagemap_mock_bo_free);
 }
-EXPORT_SYMBOL_GPL(pagemap_mock_bo_put);
 
 struct page *pagemap_mock_bo_page(struct pagemap_mock_bo *bo, unsigned long i)
 {
 	return pfn_to_page(bo->mdev->region->start_pfn + bo->idx[i]);
 }
-EXPORT_SYMBOL_GPL(pagemap_mock_bo_page);
 
 /* Operations of an allocation */
 
@@ -440,7 +428,6 @@ const struct drm_pagemap_devmem_ops pagemap_mock_devmem_ops = {
 	.copy_to_devmem = pagemap_mock_copy_to_devmem,
 	.copy_to_ram = pagemap_mock_copy_to_ram,
 };
-EXPORT_SYMBOL_GPL(pagemap_mock_devmem_ops);
 
 /* Operations of a device */
 
@@ -521,7 +508,6 @@ struct drm_pagemap_devmem *pagemap_mock_alloc(struct drm_pagemap_migration *mig,
 
 	return &bo->devmem;
 }
-EXPORT_SYMBOL_GPL(pagemap_mock_alloc);
 
 /* The entry points under test, as a driver calls them */
 
@@ -541,7 +527,6 @@ int pagemap_mock_migrate(struct pagemap_mock_bo *bo, unsigned long addr,
 
 	return err;
 }
-EXPORT_SYMBOL_GPL(pagemap_mock_migrate);
 
 int pagemap_mock_migrate_missing(struct pagemap_mock_dev *mdev,
 				 unsigned long addr, unsigned long npages,
@@ -568,7 +553,6 @@ int pagemap_mock_migrate_missing(struct pagemap_mock_dev *mdev,
 
 	return err;
 }
-EXPORT_SYMBOL_GPL(pagemap_mock_migrate_missing);
 
 /* For the test's own thread: all of the range goes to the device. */
 struct pagemap_mock_bo *pagemap_mock_to_dev(struct pagemap_mock_dev *mdev,
@@ -586,7 +570,6 @@ struct pagemap_mock_bo *pagemap_mock_to_dev(struct pagemap_mock_dev *mdev,
 
 	return bo;
 }
-EXPORT_SYMBOL_GPL(pagemap_mock_to_dev);
 
 /* Evicts with a reference of its own, if there is still something to evict. */
 int pagemap_mock_evict(struct pagemap_mock_bo *bo)
@@ -603,7 +586,6 @@ int pagemap_mock_evict(struct pagemap_mock_bo *bo)
 
 	return err;
 }
-EXPORT_SYMBOL_GPL(pagemap_mock_evict);
 
 /* The process's memory */
 
@@ -633,7 +615,6 @@ unsigned long pagemap_mock_mmap(struct kunit *test, unsigned long npages,
 
 	return area == addr ? addr : 0;
 }
-EXPORT_SYMBOL_GPL(pagemap_mock_mmap);
 
 /* The same as with madvise(MADV_HUGEPAGE). */
 unsigned long pagemap_mock_mmap_thp(struct kunit *test, unsigned long npages)
@@ -653,7 +634,6 @@ unsigned long pagemap_mock_mmap_thp(struct kunit *test, unsigned long npages)
 
 	return vma ? addr : 0;
 }
-EXPORT_SYMBOL_GPL(pagemap_mock_mmap_thp);
 
 /* Reads a byte. */
 int pagemap_mock_touch(unsigned long addr)
@@ -662,14 +642,12 @@ int pagemap_mock_touch(unsigned long addr)
 
 	return copy_from_user(&byte, (void __user *)addr, 1) ? -EFAULT : 0;
 }
-EXPORT_SYMBOL_GPL(pagemap_mock_touch);
 
 /* What pagemap_mock_write() writes as the 64-bit word at @addr. */
 u64 pagemap_mock_word(unsigned long addr, u32 seed)
 {
 	return (addr ^ ((u64)seed << 32)) * 0x9e3779b97f4a7c15ULL;
 }
-EXPORT_SYMBOL_GPL(pagemap_mock_word);
 
 /* Returns 0, or -EFAULT at the first page that cannot be written. */
 int pagemap_mock_write(unsigned long addr, unsigned long npages, u32 seed)
@@ -693,7 +671,6 @@ int pagemap_mock_write(unsigned long addr, unsigned long npages, u32 seed)
 
 	return err;
 }
-EXPORT_SYMBOL_GPL(pagemap_mock_write);
 
 static int pagemap_mock_compare(unsigned long addr, unsigned long npages,
 				u32 seed, bool zero)
@@ -737,13 +714,11 @@ int pagemap_mock_read(unsigned long addr, unsigned long npages, u32 seed)
 {
 	return pagemap_mock_compare(addr, npages, seed, false);
 }
-EXPORT_SYMBOL_GPL(pagemap_mock_read);
 
 int pagemap_mock_read_zero(unsigned long addr, unsigned long npages)
 {
 	return pagemap_mock_compare(addr, npages, 0, true);
 }
-EXPORT_SYMBOL_GPL(pagemap_mock_read_zero);
 
 static u8 pagemap_mock_classify(struct pagemap_mock *mock, unsigned long hmm_pfn)
 {
@@ -800,7 +775,6 @@ int pagemap_mock_where(struct pagemap_mock *mock, unsigned long addr,
 
 	return err;
 }
-EXPORT_SYMBOL_GPL(pagemap_mock_where);
 
 /* How many pages of the range are in the given place. */
 unsigned long pagemap_mock_count(struct kunit *test, unsigned long addr,
@@ -819,7 +793,6 @@ unsigned long pagemap_mock_count(struct kunit *test, unsigned long addr,
 
 	return n;
 }
-EXPORT_SYMBOL_GPL(pagemap_mock_count);
 
 /* How many are not. */
 unsigned long pagemap_mock_elsewhere(struct kunit *test, unsigned long addr,
@@ -827,9 +800,8 @@ unsigned long pagemap_mock_elsewhere(struct kunit *test, unsigned long addr,
 {
 	return npages - pagemap_mock_count(test, addr, npages, where);
 }
-EXPORT_SYMBOL_GPL(pagemap_mock_elsewhere);
 
-/* Pages of the pool that somebody holds. */
+/* Pages of the pool that are in use. */
 unsigned long pagemap_mock_in_use(struct pagemap_mock_dev *mdev)
 {
 	unsigned long i, n = 0;
@@ -839,7 +811,6 @@ unsigned long pagemap_mock_in_use(struct pagemap_mock_dev *mdev)
 
 	return n;
 }
-EXPORT_SYMBOL_GPL(pagemap_mock_in_use);
 
 /* A mapping that can be written; aborts the case if there is none. */
 unsigned long pagemap_mock_map(struct kunit *test, unsigned long npages)
@@ -851,7 +822,6 @@ unsigned long pagemap_mock_map(struct kunit *test, unsigned long npages)
 
 	return addr;
 }
-EXPORT_SYMBOL_GPL(pagemap_mock_map);
 
 /* The same, written to with %PAGEMAP_MOCK_SEED. */
 unsigned long pagemap_mock_map_filled(struct kunit *test, unsigned long npages)
@@ -863,14 +833,12 @@ unsigned long pagemap_mock_map_filled(struct kunit *test, unsigned long npages)
 
 	return addr;
 }
-EXPORT_SYMBOL_GPL(pagemap_mock_map_filled);
 
 /* Pins a page as for DMA of another device.  Returns 1 on success. */
 int pagemap_mock_pin(unsigned long addr, struct page **page)
 {
 	return pin_user_pages_fast(addr, 1, FOLL_WRITE | FOLL_LONGTERM, page);
 }
-EXPORT_SYMBOL_GPL(pagemap_mock_pin);
 
 /* Waits for what is deferred; the layer gave its reference back, once. */
 void pagemap_mock_expect_released(struct kunit *test, struct pagemap_mock_bo *bo)
@@ -880,7 +848,6 @@ void pagemap_mock_expect_released(struct kunit *test, struct pagemap_mock_bo *bo
 	KUNIT_EXPECT_TRUE(test, bo->freed);
 	KUNIT_EXPECT_TRUE(test, completion_done(&bo->devmem.detached));
 }
-EXPORT_SYMBOL_GPL(pagemap_mock_expect_released);
 
 /* After an error: the reference is still the caller's, nothing is in use. */
 void pagemap_mock_expect_kept(struct kunit *test, struct pagemap_mock_bo *bo)
@@ -894,7 +861,6 @@ void pagemap_mock_expect_kept(struct kunit *test, struct pagemap_mock_bo *bo)
 		used += !!page_count(pagemap_mock_bo_page(bo, i));
 	KUNIT_EXPECT_EQ(test, used, 0);
 }
-EXPORT_SYMBOL_GPL(pagemap_mock_expect_kept);
 
 void pagemap_mock_expect_resident(struct kunit *test,
 				  struct pagemap_mock_dev *mdev,
@@ -903,24 +869,8 @@ void pagemap_mock_expect_resident(struct kunit *test,
 	KUNIT_EXPECT_EQ(test, pagemap_mock_in_use(mdev), npages);
 	KUNIT_EXPECT_EQ(test, drm_pagemap_region_resident(mdev->region), npages);
 }
-EXPORT_SYMBOL_GPL(pagemap_mock_expect_resident);
 
 /* Threads */
-
-static unsigned int pagemap_mock_seed_param;
-module_param_named(seed, pagemap_mock_seed_param, uint, 0444);
-MODULE_PARM_DESC(seed, "Seed of the random cases (default: another one each time)");
-
-/* The seed of a random case, printed so that the case can be run again. */
-u32 pagemap_mock_seed(struct kunit *test)
-{
-	u32 seed = pagemap_mock_seed_param ?: get_random_u32();
-
-	kunit_info(test, "seed=%u", seed);
-
-	return seed;
-}
-EXPORT_SYMBOL_GPL(pagemap_mock_seed);
 
 static int pagemap_mock_thread_fn(void *data)
 {
@@ -976,7 +926,6 @@ struct pagemap_mock_thread *pagemap_mock_thread(struct kunit *test,
 
 	return pagemap_mock_start(test, current->mm, fn, arg);
 }
-EXPORT_SYMBOL_GPL(pagemap_mock_thread);
 
 /* A process of its own; its memory goes shortly after @fn returned. */
 struct pagemap_mock_thread *pagemap_mock_process(struct kunit *test,
@@ -984,7 +933,6 @@ struct pagemap_mock_thread *pagemap_mock_process(struct kunit *test,
 {
 	return pagemap_mock_start(test, NULL, fn, arg);
 }
-EXPORT_SYMBOL_GPL(pagemap_mock_process);
 
 /* Returns what the thread's function returned, -ETIMEDOUT if it never did. */
 int pagemap_mock_join(struct kunit *test, struct pagemap_mock_thread *thread)
@@ -996,7 +944,6 @@ int pagemap_mock_join(struct kunit *test, struct pagemap_mock_thread *thread)
 
 	return thread->ret;
 }
-EXPORT_SYMBOL_GPL(pagemap_mock_join);
 
 /* Fixture */
 
@@ -1076,7 +1023,6 @@ struct pagemap_mock_dev *pagemap_mock_add_dev(struct pagemap_mock *mock,
 
 	return mdev;
 }
-EXPORT_SYMBOL_GPL(pagemap_mock_add_dev);
 
 int pagemap_mock_init(struct kunit *test)
 {
@@ -1096,7 +1042,6 @@ int pagemap_mock_init(struct kunit *test)
 
 	return 0;
 }
-EXPORT_SYMBOL_GPL(pagemap_mock_init);
 
 /* No use is left, and nobody wrote to memory that is free. */
 static void pagemap_mock_check_dev(struct pagemap_mock_dev *mdev)
@@ -1135,7 +1080,6 @@ void pagemap_mock_remove_dev(struct pagemap_mock_dev *mdev)
 	mdev->drm = NULL;
 	mdev->dev = NULL;
 }
-EXPORT_SYMBOL_GPL(pagemap_mock_remove_dev);
 
 static void pagemap_mock_end_threads(struct pagemap_mock *mock)
 {
@@ -1173,8 +1117,3 @@ void pagemap_mock_exit(struct kunit *test)
 	KUNIT_EXPECT_EQ_MSG(test, atomic_read(&mock->wrong), 0,
 			    "operations called against their contract");
 }
-EXPORT_SYMBOL_GPL(pagemap_mock_exit);
-
-MODULE_DESCRIPTION("A software device for the KUnit tests of DRM pagemap");
-MODULE_LICENSE("Dual MIT/GPL");
-MODULE_IMPORT_NS(EXPORTED_FOR_KUNIT_TESTING);

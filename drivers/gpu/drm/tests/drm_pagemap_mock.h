@@ -14,6 +14,8 @@
 #include <linux/spinlock.h>
 #include <linux/types.h>
 
+#include "drm_pagemap_test.h"
+
 struct device_driver;
 struct drm_device;
 struct mm_struct;
@@ -32,7 +34,7 @@ struct pagemap_mock;
 /* Pages of device memory of each mock device. */
 #define PAGEMAP_MOCK_POOL_SIZE	(16UL << 20)
 
-/* What free and fresh device memory is filled with. */
+/* Free and fresh device memory is filled with this. */
 #define PAGEMAP_MOCK_POISON	0xd5
 
 /* Protocol of the addresses that the mock's device_map() gives out. */
@@ -43,7 +45,7 @@ struct pagemap_mock;
 
 #define PAGEMAP_MOCK_MAX_DEVS	2
 
-/* What is in a struct drm_pagemap that the driver did not zero. */
+/* Contents of a struct drm_pagemap that the driver did not zero. */
 #define PAGEMAP_MOCK_GARBAGE	0xa5
 
 /* The seed of the contents that pagemap_mock_map_filled() writes. */
@@ -57,15 +59,15 @@ enum pagemap_mock_op {
 };
 
 /**
- * struct pagemap_mock_hook - what a case lets one operation of a device do
- * @calls: How often it was called.
- * @pages: How many pages it was called for, skipped ones not counted.
+ * struct pagemap_mock_hook - instructions of a case for one operation of a device
+ * @calls: Number of calls.
+ * @pages: Number of pages it was called for, without those it skipped.
  * @max_pages: The most pages that one call was for.
  * @fail_call: Fail the call of this number, counted from 1 when armed; 0: none.
- * @fail_calls: How many calls from @fail_call on fail, at least 1.
+ * @fail_calls: Number of calls from @fail_call on that fail, at least 1.
  * @fail_page: Number of pages that the failing call handles before it fails.
  * @error: What it then returns, negative.
- * @delay_ms: How long each call sleeps first.
+ * @delay_ms: Milliseconds that each call sleeps first.
  * @block_call: Let the call of this number block until @resume; 0: none.
  * @entered: Completed by the call that blocks.
  * @resume: Completed by the case; completed by pagemap_mock_exit() in any case.
@@ -105,7 +107,7 @@ struct pagemap_mock_hook {
  * @unmaps: Calls of device_unmap().
  * @unreachable: Whether device_map() fails for other devices.
  * @alloc_asked: Pages that the last pagemap_mock_alloc() was asked for.
- * @alloc_calls: How often pagemap_mock_alloc() was called.
+ * @alloc_calls: Number of calls of pagemap_mock_alloc().
  * @fault_window: &drm_pagemap_devmem.fault_window of what it makes.
  * @alloc_error: What pagemap_mock_alloc() returns instead of an allocation.
  * @populate_calls: Calls of &drm_pagemap_ops.populate_mm.
@@ -150,7 +152,7 @@ struct pagemap_mock_dev {
  * @kref: References; the pages of the pool go back with the last one.
  * @npages: Number of pages.
  * @greedy: %PAGEMAP_MOCK_GREEDY
- * @releases: How often devmem_release() was called.
+ * @releases: Number of calls of devmem_release().
  * @freed: The last reference is gone.
  * @link: In &pagemap_mock.bos.  The memory of this struct stays until the end
  *        of the case, so that a second release is seen.
@@ -172,7 +174,7 @@ struct pagemap_mock_bo {
  * struct pagemap_mock - the fixture of a case
  * @test: The test.
  * @owner: Address is the owner cookie of the devices' pages.
- * @driver: What the devices are bound to.
+ * @driver: The driver of the devices.
  * @ndevs: Number of devices.
  * @dev: The devices.
  * @bo_lock: Protects @bos.
@@ -194,7 +196,7 @@ struct pagemap_mock {
 	atomic_t wrong;
 };
 
-/* What backs a page of the process, as told by hmm_range_fault(). */
+/* The backing of a page of the process, as hmm_range_fault() reports it. */
 enum pagemap_mock_where {
 	PAGEMAP_MOCK_NONE,
 	PAGEMAP_MOCK_RAM,
@@ -301,7 +303,7 @@ unsigned long pagemap_mock_map(struct kunit *test, unsigned long npages);
 unsigned long pagemap_mock_map_filled(struct kunit *test, unsigned long npages);
 int pagemap_mock_pin(unsigned long addr, struct page **page);
 
-/* What cases expect. */
+/* Expectations of cases. */
 void pagemap_mock_expect_released(struct kunit *test, struct pagemap_mock_bo *bo);
 void pagemap_mock_expect_kept(struct kunit *test, struct pagemap_mock_bo *bo);
 void pagemap_mock_expect_resident(struct kunit *test,
@@ -315,6 +317,11 @@ struct pagemap_mock_thread *pagemap_mock_process(struct kunit *test,
 						 int (*fn)(void *arg),
 						 void *arg);
 int pagemap_mock_join(struct kunit *test, struct pagemap_mock_thread *thread);
-u32 pagemap_mock_seed(struct kunit *test);
+
+/* The seed of a random case. */
+static inline u32 pagemap_mock_seed(struct kunit *test)
+{
+	return drm_pagemap_test_seed(test);
+}
 
 #endif

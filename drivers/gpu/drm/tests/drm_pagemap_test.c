@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 /*
- * KUnit tests for what DRM pagemap does without device pages: addresses, the
+ * KUnit tests for the parts of DRM pagemap that need no device pages: addresses, the
  * life cycle of struct drm_pagemap_zdd, merging of runs, window arithmetic.
  * They run everywhere, including UML.
  */
@@ -24,22 +24,38 @@
 #include <drm/drm_pagemap.h>
 
 #include "../drm_pagemap_internal.h"
+#include "drm_pagemap_test.h"
 
 /* How long anything in here may take until it is called a hang */
 #define DRM_PAGEMAP_TEST_TIMEOUT	(20 * HZ)
 
-static unsigned long seed;
-module_param(seed, ulong, 0400);
+static unsigned int seed;
+module_param(seed, uint, 0400);
 MODULE_PARM_DESC(seed, "Seed of the random cases, to replay a failure; 0 for a new one");
 
-/* Every random case goes through here, so that a log says how to replay it. */
-static unsigned long drm_pagemap_test_seed(struct kunit *test,
-					   struct rnd_state *rnd)
+/**
+ * drm_pagemap_test_seed() - The seed of a random case
+ * @test: The test.
+ *
+ * Every random case takes its seed from here, so that the log tells how to
+ * replay it.
+ *
+ * Return: The seed, never 0.
+ */
+u32 drm_pagemap_test_seed(struct kunit *test)
 {
-	unsigned long used = seed ?: get_random_u32() | 1;
+	u32 used = seed ?: get_random_u32() | 1;
+
+	kunit_info(test, "replay with drm_pagemap_kunit.seed=%u\n", used);
+
+	return used;
+}
+
+static u32 drm_pagemap_test_rnd(struct kunit *test, struct rnd_state *rnd)
+{
+	u32 used = drm_pagemap_test_seed(test);
 
 	prandom_seed_state(rnd, used);
-	kunit_info(test, "replay with drm_pagemap_test.seed=%lu\n", used);
 
 	return used;
 }
@@ -119,10 +135,10 @@ static bool drm_pagemap_addr_equal(struct drm_pagemap_device_addr a,
 }
 
 /*
- * Succeeds if: The struct has the size that tables of it are built on, and the
+ * Succeeds if The struct has the size that tables of it are built on, and the
  * packed form half of it.
  */
-static void drm_pagemap_addr_size(struct kunit *test)
+static void drm_pagemap_test_addr_size(struct kunit *test)
 {
 	KUNIT_EXPECT_EQ(test, sizeof(struct drm_pagemap_packed_addr), 8);
 	if (sizeof(dma_addr_t) != 8)
@@ -131,10 +147,10 @@ static void drm_pagemap_addr_size(struct kunit *test)
 }
 
 /*
- * Succeeds if: For every order and direction, each of the four fields holds
+ * Succeeds if For every order and direction, each of the four fields holds
  * exactly what was encoded, whatever the others are.
  */
-static void drm_pagemap_addr_encode(struct kunit *test)
+static void drm_pagemap_test_addr_encode(struct kunit *test)
 {
 	const struct drm_pagemap_addr_param *p = test->param_value;
 	struct drm_pagemap_device_addr addr;
@@ -153,10 +169,10 @@ static void drm_pagemap_addr_encode(struct kunit *test)
 }
 
 /*
- * Succeeds if: What the table calls packable is, up to the order it names, and
+ * Succeeds if What the table calls packable is, up to the order it names, and
  * comes back unchanged; everything else is refused.
  */
-static void drm_pagemap_addr_pack(struct kunit *test)
+static void drm_pagemap_test_addr_pack(struct kunit *test)
 {
 	const struct drm_pagemap_addr_param *p = test->param_value;
 	struct drm_pagemap_device_addr addr, out;
@@ -185,10 +201,10 @@ static void drm_pagemap_addr_pack(struct kunit *test)
 }
 
 /*
- * Succeeds if: The failure address of the DMA API is refused with every
+ * Succeeds if The failure address of the DMA API is refused with every
  * protocol, order and direction, so that it cannot end up in a packed table.
  */
-static void drm_pagemap_addr_pack_error(struct kunit *test)
+static void drm_pagemap_test_addr_pack_error(struct kunit *test)
 {
 	struct drm_pagemap_device_addr addr;
 	unsigned int proto, order, dir;
@@ -211,7 +227,7 @@ static u64 drm_pagemap_addr_pack_ref(u64 addr, u64 proto, u64 order, u64 dir)
 	return addr / 4096 * 4096 + proto * 256 + order * 4 + dir;
 }
 
-static void drm_pagemap_addr_check_one(struct kunit *test, unsigned long used,
+static void drm_pagemap_addr_check_one(struct kunit *test, u32 used,
 				       u64 addr, u64 proto, unsigned int order,
 				       enum dma_data_direction dir)
 {
@@ -221,7 +237,7 @@ static void drm_pagemap_addr_check_one(struct kunit *test, unsigned long used,
 	in = drm_pagemap_addr_make(addr, proto, order, dir);
 	KUNIT_ASSERT_EQ_MSG(test, drm_pagemap_device_addr_can_pack(in),
 			    proto < 16 && order < 64,
-			    "addr %llx proto %llu order %u dir %u seed %lu",
+			    "addr %llx proto %llu order %u dir %u seed %u",
 			    addr, proto, order, dir, used);
 	if (proto >= 16 || order >= 64)
 		return;
@@ -229,25 +245,25 @@ static void drm_pagemap_addr_check_one(struct kunit *test, unsigned long used,
 	packed = drm_pagemap_device_addr_pack(in);
 	KUNIT_ASSERT_EQ_MSG(test, packed.val,
 			    drm_pagemap_addr_pack_ref(addr, proto, order, dir),
-			    "seed %lu", used);
+			    "seed %u", used);
 
 	out = drm_pagemap_device_addr_unpack(packed);
-	KUNIT_ASSERT_EQ_MSG(test, (u64)out.addr, addr, "seed %lu", used);
-	KUNIT_ASSERT_EQ_MSG(test, (u64)out.proto, proto, "seed %lu", used);
-	KUNIT_ASSERT_EQ_MSG(test, (u64)out.order, (u64)order, "seed %lu", used);
-	KUNIT_ASSERT_EQ_MSG(test, (u64)out.dir, (u64)dir, "seed %lu", used);
+	KUNIT_ASSERT_EQ_MSG(test, (u64)out.addr, addr, "seed %u", used);
+	KUNIT_ASSERT_EQ_MSG(test, (u64)out.proto, proto, "seed %u", used);
+	KUNIT_ASSERT_EQ_MSG(test, (u64)out.order, (u64)order, "seed %u", used);
+	KUNIT_ASSERT_EQ_MSG(test, (u64)out.dir, (u64)dir, "seed %u", used);
 }
 
 /*
- * Succeeds if: Every combination of protocol, order and direction, with random
+ * Succeeds if Every combination of protocol, order and direction, with random
  * page addresses, packs to the documented layout and comes back unchanged, or
  * is refused because a field does not fit.
  */
-static void drm_pagemap_addr_pack_exhaustive(struct kunit *test)
+static void drm_pagemap_test_addr_pack_exhaustive(struct kunit *test)
 {
 	unsigned int proto, order, dir;
 	struct rnd_state rnd;
-	unsigned long used = drm_pagemap_test_seed(test, &rnd);
+	u32 used = drm_pagemap_test_rnd(test, &rnd);
 	dma_addr_t addr;
 
 	for (proto = 0; proto < 18; proto++) {
@@ -265,10 +281,10 @@ static void drm_pagemap_addr_pack_exhaustive(struct kunit *test)
 }
 
 /*
- * Succeeds if: Two different addresses never pack to the same value: changing
+ * Succeeds if Two different addresses never pack to the same value: changing
  * any one field changes the packed form.
  */
-static void drm_pagemap_addr_pack_distinct(struct kunit *test)
+static void drm_pagemap_test_addr_pack_distinct(struct kunit *test)
 {
 	struct drm_pagemap_device_addr base, other;
 	u64 val;
@@ -291,12 +307,12 @@ static void drm_pagemap_addr_pack_distinct(struct kunit *test)
 }
 
 static struct kunit_case drm_pagemap_addr_cases[] = {
-	KUNIT_CASE(drm_pagemap_addr_size),
-	KUNIT_CASE_PARAM(drm_pagemap_addr_encode, drm_pagemap_addr_gen_params),
-	KUNIT_CASE_PARAM(drm_pagemap_addr_pack, drm_pagemap_addr_gen_params),
-	KUNIT_CASE(drm_pagemap_addr_pack_error),
-	KUNIT_CASE(drm_pagemap_addr_pack_exhaustive),
-	KUNIT_CASE(drm_pagemap_addr_pack_distinct),
+	KUNIT_CASE(drm_pagemap_test_addr_size),
+	KUNIT_CASE_PARAM(drm_pagemap_test_addr_encode, drm_pagemap_addr_gen_params),
+	KUNIT_CASE_PARAM(drm_pagemap_test_addr_pack, drm_pagemap_addr_gen_params),
+	KUNIT_CASE(drm_pagemap_test_addr_pack_error),
+	KUNIT_CASE(drm_pagemap_test_addr_pack_exhaustive),
+	KUNIT_CASE(drm_pagemap_test_addr_pack_distinct),
 	{}
 };
 
@@ -393,10 +409,10 @@ static void drm_pagemap_zdd_expect_alive(struct kunit *test,
 }
 
 /*
- * Succeeds if: A new zdd carries the allocation and the owner and holds one
+ * Succeeds if A new zdd carries the allocation and the owner and holds one
  * reference, whose put releases the allocation.
  */
-static void drm_pagemap_zdd_lifetime(struct kunit *test)
+static void drm_pagemap_test_zdd_lifetime(struct kunit *test)
 {
 	struct drm_pagemap_zdd_obj *obj = drm_pagemap_zdd_obj_new(test);
 	struct drm_pagemap_zdd *zdd = drm_pagemap_zdd_new(test, obj);
@@ -430,10 +446,10 @@ static const struct drm_pagemap_zdd_refs_param drm_pagemap_zdd_refs_params[] = {
 KUNIT_ARRAY_PARAM_DESC(drm_pagemap_zdd_refs, drm_pagemap_zdd_refs_params, name);
 
 /*
- * Succeeds if: Whatever the order of gets and puts, the allocation is alive
+ * Succeeds if Whatever the order of gets and puts, the allocation is alive
  * while one reference is left, and is released by the put of the last.
  */
-static void drm_pagemap_zdd_get_put_order(struct kunit *test)
+static void drm_pagemap_test_zdd_get_put_order(struct kunit *test)
 {
 	const struct drm_pagemap_zdd_refs_param *p = test->param_value;
 	struct drm_pagemap_zdd_obj *obj = drm_pagemap_zdd_obj_new(test);
@@ -459,9 +475,9 @@ static void drm_pagemap_zdd_get_put_order(struct kunit *test)
 }
 
 /*
- * Succeeds if: Getting no reference at all changes nothing.
+ * Succeeds if Getting no reference at all changes nothing.
  */
-static void drm_pagemap_zdd_get_none(struct kunit *test)
+static void drm_pagemap_test_zdd_get_none(struct kunit *test)
 {
 	struct drm_pagemap_zdd_obj *obj = drm_pagemap_zdd_obj_new(test);
 	struct drm_pagemap_zdd *zdd = drm_pagemap_zdd_new(test, obj);
@@ -617,11 +633,11 @@ static bool drm_pagemap_zdd_put_in(struct drm_pagemap_zdd *zdd,
 }
 
 /*
- * Succeeds if: Wherever the last put runs, devmem_release() is called exactly
+ * Succeeds if Wherever the last put runs, devmem_release() is called exactly
  * once, from a process context that may sleep, which is not the putter's own
  * when that one is atomic.
  */
-static void drm_pagemap_zdd_last_put(struct kunit *test)
+static void drm_pagemap_test_zdd_last_put(struct kunit *test)
 {
 	const struct drm_pagemap_zdd_context_param *p = test->param_value;
 	struct drm_pagemap_zdd_obj *obj = drm_pagemap_zdd_obj_new(test);
@@ -637,10 +653,10 @@ static void drm_pagemap_zdd_last_put(struct kunit *test)
 }
 
 /*
- * Succeeds if: drm_pagemap_release_flush() returns only after the release is
+ * Succeeds if drm_pagemap_release_flush() returns only after the release is
  * over, however long that takes, and for all that were put before.
  */
-static void drm_pagemap_zdd_flush_waits(struct kunit *test)
+static void drm_pagemap_test_zdd_flush_waits(struct kunit *test)
 {
 	struct drm_pagemap_zdd_obj *objs[8];
 	struct drm_pagemap_zdd *zdds[8];
@@ -664,9 +680,9 @@ static void drm_pagemap_zdd_flush_waits(struct kunit *test)
 }
 
 /*
- * Succeeds if: A flush with nothing to release returns.
+ * Succeeds if A flush with nothing to release returns.
  */
-static void drm_pagemap_zdd_flush_nothing(struct kunit *test)
+static void drm_pagemap_test_zdd_flush_nothing(struct kunit *test)
 {
 	struct drm_pagemap_zdd_obj *obj = drm_pagemap_zdd_obj_new(test);
 	struct drm_pagemap_zdd *zdd = drm_pagemap_zdd_new(test, obj);
@@ -680,10 +696,10 @@ static void drm_pagemap_zdd_flush_nothing(struct kunit *test)
 }
 
 /*
- * Succeeds if: With a single reference, disarm does away with the zdd and leaves
+ * Succeeds if With a single reference, disarm does away with the zdd and leaves
  * the allocation to the caller: it is neither detached nor released.
  */
-static void drm_pagemap_zdd_disarm_single(struct kunit *test)
+static void drm_pagemap_test_zdd_disarm_single(struct kunit *test)
 {
 	struct drm_pagemap_zdd_obj *obj = drm_pagemap_zdd_obj_new(test);
 	struct drm_pagemap_zdd *zdd = drm_pagemap_zdd_new(test, obj);
@@ -693,10 +709,10 @@ static void drm_pagemap_zdd_disarm_single(struct kunit *test)
 }
 
 /*
- * Succeeds if: The allocation that disarm gave back can be used again, and is
+ * Succeeds if The allocation that disarm gave back can be used again, and is
  * released when its second zdd goes.
  */
-static void drm_pagemap_zdd_disarm_reuse(struct kunit *test)
+static void drm_pagemap_test_zdd_disarm_reuse(struct kunit *test)
 {
 	struct drm_pagemap_zdd_obj *obj = drm_pagemap_zdd_obj_new(test);
 	struct drm_pagemap_zdd *zdd = drm_pagemap_zdd_new(test, obj);
@@ -710,10 +726,10 @@ static void drm_pagemap_zdd_disarm_reuse(struct kunit *test)
 }
 
 /*
- * Succeeds if: While a page holds a reference, disarm refuses and changes
+ * Succeeds if While a page holds a reference, disarm refuses and changes
  * nothing, and the allocation is released by the last put.
  */
-static void drm_pagemap_zdd_disarm_refused(struct kunit *test)
+static void drm_pagemap_test_zdd_disarm_refused(struct kunit *test)
 {
 	struct drm_pagemap_zdd_obj *obj = drm_pagemap_zdd_obj_new(test);
 	struct drm_pagemap_zdd *zdd = drm_pagemap_zdd_new(test, obj);
@@ -786,11 +802,11 @@ static void drm_pagemap_zdd_wait_round(struct kunit *test, bool free,
 }
 
 /*
- * Succeeds if: Without devmem_release(), the completion of detached is the last
+ * Succeeds if Without devmem_release(), the completion of detached is the last
  * the layer does with the allocation: a waiter overwrites it, or frees it (which
  * KASAN watches), at once.
  */
-static void drm_pagemap_zdd_null_release(struct kunit *test)
+static void drm_pagemap_test_zdd_null_release(struct kunit *test)
 {
 	const struct drm_pagemap_zdd_context_param *p = test->param_value;
 	int i;
@@ -828,10 +844,10 @@ static int drm_pagemap_zdd_race_fn(void *arg)
 }
 
 /*
- * Succeeds if: When many threads put at once, with nobody holding a reference
+ * Succeeds if When many threads put at once, with nobody holding a reference
  * longer than the others, the allocation is released exactly once.
  */
-static void drm_pagemap_zdd_many_threads(struct kunit *test)
+static void drm_pagemap_test_zdd_many_threads(struct kunit *test)
 {
 	struct drm_pagemap_zdd_obj *obj;
 	struct drm_pagemap_zdd_race race;
@@ -864,10 +880,10 @@ static void drm_pagemap_zdd_many_threads(struct kunit *test)
 /*
  * Defect: members were relied on to be zero in memory that the caller provides.
  *
- * Succeeds if: drm_pagemap_devmem_init() sets every member, whatever was in the
+ * Succeeds if drm_pagemap_devmem_init() sets every member, whatever was in the
  * memory before.
  */
-static void drm_pagemap_zdd_init_in_garbage(struct kunit *test)
+static void drm_pagemap_test_zdd_init_in_garbage(struct kunit *test)
 {
 	static const u8 garbage[] = { 0x00, 0xff, 0x5a };
 	struct drm_pagemap_devmem *devmem;
@@ -901,10 +917,10 @@ static unsigned long drm_pagemap_zdd_fail_inject(enum drm_pagemap_step step,
 }
 
 /*
- * Succeeds if: A failed allocation of the zdd is reported and leaves the
+ * Succeeds if A failed allocation of the zdd is reported and leaves the
  * devmem allocation alone; the next attempt works.
  */
-static void drm_pagemap_zdd_create_fails(struct kunit *test)
+static void drm_pagemap_test_zdd_create_fails(struct kunit *test)
 {
 	struct drm_pagemap_zdd_obj *obj = drm_pagemap_zdd_obj_new(test);
 	struct drm_pagemap_zdd *zdd;
@@ -922,22 +938,22 @@ static void drm_pagemap_zdd_create_fails(struct kunit *test)
 }
 
 static struct kunit_case drm_pagemap_zdd_cases[] = {
-	KUNIT_CASE(drm_pagemap_zdd_lifetime),
-	KUNIT_CASE_PARAM(drm_pagemap_zdd_get_put_order,
+	KUNIT_CASE(drm_pagemap_test_zdd_lifetime),
+	KUNIT_CASE_PARAM(drm_pagemap_test_zdd_get_put_order,
 			 drm_pagemap_zdd_refs_gen_params),
-	KUNIT_CASE(drm_pagemap_zdd_get_none),
-	KUNIT_CASE_PARAM(drm_pagemap_zdd_last_put,
+	KUNIT_CASE(drm_pagemap_test_zdd_get_none),
+	KUNIT_CASE_PARAM(drm_pagemap_test_zdd_last_put,
 			 drm_pagemap_zdd_context_gen_params),
-	KUNIT_CASE(drm_pagemap_zdd_flush_waits),
-	KUNIT_CASE(drm_pagemap_zdd_flush_nothing),
-	KUNIT_CASE(drm_pagemap_zdd_disarm_single),
-	KUNIT_CASE(drm_pagemap_zdd_disarm_reuse),
-	KUNIT_CASE(drm_pagemap_zdd_disarm_refused),
-	KUNIT_CASE_PARAM(drm_pagemap_zdd_null_release,
+	KUNIT_CASE(drm_pagemap_test_zdd_flush_waits),
+	KUNIT_CASE(drm_pagemap_test_zdd_flush_nothing),
+	KUNIT_CASE(drm_pagemap_test_zdd_disarm_single),
+	KUNIT_CASE(drm_pagemap_test_zdd_disarm_reuse),
+	KUNIT_CASE(drm_pagemap_test_zdd_disarm_refused),
+	KUNIT_CASE_PARAM(drm_pagemap_test_zdd_null_release,
 			 drm_pagemap_zdd_context_gen_params),
-	KUNIT_CASE(drm_pagemap_zdd_many_threads),
-	KUNIT_CASE(drm_pagemap_zdd_create_fails),
-	KUNIT_CASE(drm_pagemap_zdd_init_in_garbage),
+	KUNIT_CASE(drm_pagemap_test_zdd_many_threads),
+	KUNIT_CASE(drm_pagemap_test_zdd_create_fails),
+	KUNIT_CASE(drm_pagemap_test_zdd_init_in_garbage),
 	{}
 };
 
@@ -990,9 +1006,9 @@ static const struct drm_pagemap_run_param drm_pagemap_run_params[] = {
 KUNIT_ARRAY_PARAM_DESC(drm_pagemap_run, drm_pagemap_run_params, name);
 
 /*
- * Succeeds if: The leading run has the length that the table says.
+ * Succeeds if The leading run has the length that the table says.
  */
-static void drm_pagemap_run_table(struct kunit *test)
+static void drm_pagemap_test_run_table(struct kunit *test)
 {
 	const struct drm_pagemap_run_param *p = test->param_value;
 
@@ -1001,10 +1017,10 @@ static void drm_pagemap_run_table(struct kunit *test)
 }
 
 /*
- * Succeeds if: Every sequence of up to six pages out of six numbers, cut at
+ * Succeeds if Every sequence of up to six pages out of six numbers, cut at
  * every length and with every limit, gives the length of the plain loop.
  */
-static void drm_pagemap_run_exhaustive(struct kunit *test)
+static void drm_pagemap_test_run_exhaustive(struct kunit *test)
 {
 	static const unsigned long numbers[] = { 0, 1, 2, 3, 10, 11 };
 	unsigned long pfns[6], npages, max, run;
@@ -1043,15 +1059,15 @@ static void drm_pagemap_run_fill(struct rnd_state *rnd, unsigned long *pfns,
 }
 
 /*
- * Succeeds if: Walking a fragmented array run by run covers every page exactly
+ * Succeeds if Walking a fragmented array run by run covers every page exactly
  * once, each run being the longest that the plain loop finds, and nothing
  * behind the end of the array is read (which KASAN watches).
  */
-static void drm_pagemap_run_random(struct kunit *test)
+static void drm_pagemap_test_run_random(struct kunit *test)
 {
 	unsigned long *pfns, npages, max, i, run;
 	struct rnd_state rnd;
-	unsigned long used = drm_pagemap_test_seed(test, &rnd);
+	u32 used = drm_pagemap_test_rnd(test, &rnd);
 	int round;
 
 	for (round = 0; round < 500; round++) {
@@ -1068,14 +1084,14 @@ static void drm_pagemap_run_random(struct kunit *test)
 		}
 		kfree(pfns);
 		KUNIT_ASSERT_EQ_MSG(test, i, npages,
-				    "round %d max %lu seed %lu", round, max, used);
+				    "round %d max %lu seed %u", round, max, used);
 	}
 }
 
 static struct kunit_case drm_pagemap_run_cases[] = {
-	KUNIT_CASE_PARAM(drm_pagemap_run_table, drm_pagemap_run_gen_params),
-	KUNIT_CASE(drm_pagemap_run_exhaustive),
-	KUNIT_CASE(drm_pagemap_run_random),
+	KUNIT_CASE_PARAM(drm_pagemap_test_run_table, drm_pagemap_run_gen_params),
+	KUNIT_CASE(drm_pagemap_test_run_exhaustive),
+	KUNIT_CASE(drm_pagemap_test_run_random),
 	{}
 };
 
@@ -1153,9 +1169,9 @@ static const struct drm_pagemap_window_param drm_pagemap_window_params[] = {
 KUNIT_ARRAY_PARAM_DESC(drm_pagemap_window, drm_pagemap_window_params, name);
 
 /*
- * Succeeds if: The window is what the table says.
+ * Succeeds if The window is what the table says.
  */
-static void drm_pagemap_window_table(struct kunit *test)
+static void drm_pagemap_test_window_table(struct kunit *test)
 {
 	const struct drm_pagemap_window_param *p = test->param_value;
 	struct drm_pagemap_window win;
@@ -1211,10 +1227,10 @@ static bool drm_pagemap_window_matches(struct drm_pagemap_window_param *p)
 
 static void drm_pagemap_window_fail(struct kunit *test,
 				    const struct drm_pagemap_window_param *p,
-				    unsigned long used)
+				    u32 used)
 {
 	KUNIT_FAIL(test,
-		   "addr %lx index %lu npages %lu window %lx vma %lx-%lx: not %lx-%lx, seed %lu",
+		   "addr %lx index %lu npages %lu window %lx vma %lx-%lx: not %lx-%lx, seed %u",
 		   p->addr, p->index, p->npages, p->window, p->vm_start,
 		   p->vm_end, p->start, p->end, used);
 }
@@ -1238,11 +1254,11 @@ static bool drm_pagemap_window_all_vmas(struct drm_pagemap_window_param *p,
 }
 
 /*
- * Succeeds if: For every small range, fault, window in steps of half a page,
+ * Succeeds if For every small range, fault, window in steps of half a page,
  * and VMA around it, the window is that of the page-by-page walk.  The range
  * lies at address 0, so that it often begins below it.
  */
-static void drm_pagemap_window_exhaustive(struct kunit *test)
+static void drm_pagemap_test_window_exhaustive(struct kunit *test)
 {
 	struct drm_pagemap_window_param p = {};
 	unsigned long page, half;
@@ -1264,14 +1280,14 @@ static void drm_pagemap_window_exhaustive(struct kunit *test)
 }
 
 /*
- * Succeeds if: The same holds for random ranges of up to 2048 pages anywhere,
+ * Succeeds if The same holds for random ranges of up to 2048 pages anywhere,
  * and the window always contains the faulting page and stays inside the VMA.
  */
-static void drm_pagemap_window_random(struct kunit *test)
+static void drm_pagemap_test_window_random(struct kunit *test)
 {
 	struct drm_pagemap_window_param p = {};
 	struct rnd_state rnd;
-	unsigned long used = drm_pagemap_test_seed(test, &rnd);
+	u32 used = drm_pagemap_test_rnd(test, &rnd);
 	unsigned long page, last = TOP / PAGE_SIZE - 1;
 	int round;
 
@@ -1303,10 +1319,10 @@ static void drm_pagemap_window_random(struct kunit *test)
 }
 
 /*
- * Succeeds if: The windows of all pages of a range cut it into pieces that
+ * Succeeds if The windows of all pages of a range cut it into pieces that
  * neither overlap nor leave a gap: each page of a window has the same window.
  */
-static void drm_pagemap_window_partition(struct kunit *test)
+static void drm_pagemap_test_window_partition(struct kunit *test)
 {
 	const unsigned long base = PG(5000), npages = 97;
 	struct drm_pagemap_window win, other;
@@ -1330,10 +1346,10 @@ static void drm_pagemap_window_partition(struct kunit *test)
 }
 
 static struct kunit_case drm_pagemap_window_cases[] = {
-	KUNIT_CASE_PARAM(drm_pagemap_window_table, drm_pagemap_window_gen_params),
-	KUNIT_CASE(drm_pagemap_window_exhaustive),
-	KUNIT_CASE(drm_pagemap_window_random),
-	KUNIT_CASE(drm_pagemap_window_partition),
+	KUNIT_CASE_PARAM(drm_pagemap_test_window_table, drm_pagemap_window_gen_params),
+	KUNIT_CASE(drm_pagemap_test_window_exhaustive),
+	KUNIT_CASE(drm_pagemap_test_window_random),
+	KUNIT_CASE(drm_pagemap_test_window_partition),
 	{}
 };
 
@@ -1345,6 +1361,6 @@ static struct kunit_suite drm_pagemap_window_suite = {
 kunit_test_suites(&drm_pagemap_addr_suite, &drm_pagemap_zdd_suite,
 		  &drm_pagemap_run_suite, &drm_pagemap_window_suite);
 
-MODULE_DESCRIPTION("KUnit tests for DRM pagemap without device pages");
+MODULE_DESCRIPTION("KUnit tests for DRM pagemap");
 MODULE_IMPORT_NS(EXPORTED_FOR_KUNIT_TESTING);
 MODULE_LICENSE("Dual MIT/GPL");

@@ -18,7 +18,6 @@
 #include <linux/module.h>
 #include <linux/platform_device.h>
 #include <linux/rcupdate.h>
-#include <linux/slab.h>
 
 #include <drm/drm_debugfs.h>
 #include <drm/drm_drv.h>
@@ -45,62 +44,16 @@ static unsigned int vram_mb = 64;
 module_param(vram_mb, uint, 0444);
 MODULE_PARM_DESC(vram_mb, "Memory of each device in MiB (1 to 4096, default 64)");
 
-static bool peers = true;
-module_param(peers, bool, 0644);
-MODULE_PARM_DESC(peers, "Whether devices reach each other's memory (default yes)");
-
 static struct platform_device *vsvm_pdevs[VSVM_MAX_DEVICES];
-
-/**
- * vsvm_owner() - The owner cookie of all device pages
- *
- * One for all devices, since they understand each other's addresses.
- *
- * Return: The cookie.
- */
-void *vsvm_owner(void)
-{
-	return vsvm_pdevs;
-}
-
-/**
- * vsvm_peers_reachable() - Whether devices reach each other's memory
- *
- * Return: False if the interconnect is switched off.
- */
-bool vsvm_peers_reachable(void)
-{
-	return READ_ONCE(peers);
-}
-
-static void vsvm_client_release(struct kref *ref)
-{
-	struct vsvm_client *client = container_of(ref, struct vsvm_client, ref);
-
-	xa_destroy(&client->vms);
-	kfree(client);
-}
-
-/**
- * vsvm_client_put() - Drop a reference to a client
- * @client: The client.
- */
-void vsvm_client_put(struct vsvm_client *client)
-{
-	kref_put(&client->ref, vsvm_client_release);
-}
 
 static int vsvm_open(struct drm_device *drm, struct drm_file *file)
 {
 	struct vsvm_client *client;
 
-	client = kzalloc(sizeof(*client), GFP_KERNEL_ACCOUNT);
+	client = vsvm_client_create();
 	if (!client)
 		return -ENOMEM;
 
-	kref_init(&client->ref);
-	INIT_LIST_HEAD(&client->bos);
-	xa_init_flags(&client->vms, XA_FLAGS_ALLOC1 | XA_FLAGS_ACCOUNT);
 	file->driver_priv = client;
 	return 0;
 }
@@ -126,39 +79,9 @@ static void vsvm_show_fdinfo(struct drm_printer *p, struct drm_file *file)
 	drm_printf(p, "vsvm-jobs:\t%lld\n", atomic64_read(&client->jobs));
 }
 
-static int vsvm_query_ioctl(struct drm_device *drm, void *data,
-			    struct drm_file *file)
-{
-	struct vsvm_client *client = file->driver_priv;
-	struct vsvm_device *vdev = to_vsvm(drm);
-	struct drm_vsvm_query *args = data;
-
-	if (args->flags)
-		return -EINVAL;
-
-	args->device = vdev->index;
-	args->vram_size = (u64)vdev->pool.size << PAGE_SHIFT;
-	args->vram_used = vsvm_mem_used(vdev, client);
-	args->page_size = PAGE_SIZE;
-	args->chunk_size = vsvm_mem_chunk(vdev);
-	args->max_vms = VSVM_MAX_VMS;
-	args->max_timeslice_ms = VSVM_MAX_TIMESLICE_MS;
-	args->max_ops = VSVM_MAX_OPS;
-	args->max_syncs = VSVM_MAX_SYNCS;
-	args->max_jobs = VSVM_MAX_JOBS;
-	args->pad = 0;
-	args->gpu_faults = atomic64_read(&client->gpu_faults);
-	args->evictions = atomic64_read(&client->evictions);
-	args->jobs = atomic64_read(&client->jobs);
-	args->max_queued_ops = VSVM_MAX_QUEUED_OPS;
-	args->max_job_ms = vsvm_job_limit();
-	args->max_advice = VSVM_MAX_ADVICE;
-	args->max_ranges = VSVM_MAX_RANGES;
-	return 0;
-}
-
 static const struct drm_ioctl_desc vsvm_ioctls[] = {
 	DRM_IOCTL_DEF_DRV(VSVM_QUERY, vsvm_query_ioctl, DRM_RENDER_ALLOW),
+	DRM_IOCTL_DEF_DRV(VSVM_STATS, vsvm_stats_ioctl, DRM_RENDER_ALLOW),
 	DRM_IOCTL_DEF_DRV(VSVM_VM_CREATE, vsvm_vm_create_ioctl, DRM_RENDER_ALLOW),
 	DRM_IOCTL_DEF_DRV(VSVM_VM_DESTROY, vsvm_vm_destroy_ioctl, DRM_RENDER_ALLOW),
 	DRM_IOCTL_DEF_DRV(VSVM_PREFETCH, vsvm_prefetch_ioctl, DRM_RENDER_ALLOW),

@@ -8,6 +8,7 @@
 #include <linux/ktime.h>
 #include <linux/list.h>
 #include <linux/maple_tree.h>
+#include <linux/mmu_notifier.h>
 #include <linux/mutex.h>
 #include <linux/sizes.h>
 #include <linux/spinlock.h>
@@ -20,10 +21,10 @@
 #include <drm/drm_gpusvm.h>
 #include <drm/drm_mm.h>
 #include <drm/drm_pagemap.h>
+#include <uapi/drm/vsvm_drm.h>
 
 struct drm_memory_stats;
 struct drm_printer;
-struct drm_vsvm_op;
 struct vsvm_fence;
 struct vsvm_user;
 
@@ -318,6 +319,26 @@ struct vsvm_vm {
 };
 
 /**
+ * struct vsvm_snapshot - where the pages of a range are
+ * @vm: The VM.
+ * @notifier: Tells that memory in the range changes.
+ * @lock: Protects the sequence number of @notifier.  What was found valid stays
+ *        so while it is held.
+ * @pages: One entry for each page of a step.
+ * @pfns: The same, as HMM has it.
+ * @count: Number of pages for each enum drm_vsvm_place.
+ */
+struct vsvm_snapshot {
+	struct vsvm_vm *vm;
+	struct mmu_interval_notifier notifier;
+	/* Taken by mmu notifiers. */
+	spinlock_t lock;
+	struct drm_vsvm_page *pages;
+	unsigned long *pfns;
+	unsigned long count[DRM_VSVM_PLACE_UNMAPPED + 1];
+};
+
+/**
  * struct vsvm_range - memory that is mapped for the GPU at once
  * @base: What GPU SVM knows of it.
  * @link: In &vsvm_vm.ranges.  Protected by &vsvm_vm.svm_lock.
@@ -331,14 +352,14 @@ struct vsvm_range {
 
 /**
  * struct vsvm_advice - what user space advised for a range
- * @place: One of enum drm_vsvm_place.
+ * @advice: One of enum drm_vsvm_advice.
  * @timeslice_ms: Timeslice in milliseconds.
  * @fault_window: Fault window in bytes.
  * @start: First address it is valid for.
  * @end: End address, exclusive.
  */
 struct vsvm_advice {
-	unsigned int place;
+	unsigned int advice;
 	unsigned int timeslice_ms;
 	unsigned long fault_window;
 	unsigned long start;
@@ -454,32 +475,18 @@ static inline struct vsvm_range *to_vsvm_range(struct drm_gpusvm_range *range)
 	return container_of(range, struct vsvm_range, base);
 }
 
-/* vsvm_advise.c */
-void vsvm_advice_fini(struct vsvm_vm *vm);
-void vsvm_advice_lookup(struct vsvm_vm *vm, unsigned long addr,
-			struct vsvm_advice *advice);
-int vsvm_advise_ioctl(struct drm_device *drm, void *data,
-		      struct drm_file *file);
+/*
+ * From the bottom up: each file calls only those before it.
+ */
 
-/* vsvm_drv.c */
+/* vsvm_client.c */
 void *vsvm_owner(void);
 bool vsvm_peers_reachable(void);
+struct vsvm_client *vsvm_client_create(void);
 void vsvm_client_put(struct vsvm_client *client);
-
-/* vsvm_engine.c */
-int vsvm_engine_check(const struct drm_vsvm_op *op, u64 task_size);
-int vsvm_engine_step(struct vsvm_engine *engine, const struct drm_vsvm_op *op);
-
-/* vsvm_exec.c */
-void vsvm_job_signal(struct vsvm_job *job);
-void vsvm_job_free(struct vsvm_job *job);
-int vsvm_exec_ioctl(struct drm_device *drm, void *data,
-		    struct drm_file *file);
-int vsvm_job_status_ioctl(struct drm_device *drm, void *data,
-			  struct drm_file *file);
-
-/* vsvm_fault.c */
-int vsvm_fault_handle(struct vsvm_fault *fault);
+struct vsvm_user *vsvm_user_get(void);
+void vsvm_user_put(struct vsvm_user *user);
+void vsvm_client_kick(struct vsvm_vm *vm);
 
 /* vsvm_mem.c */
 int vsvm_mem_init(struct vsvm_device *vdev, u64 size);
@@ -496,11 +503,17 @@ void vsvm_mem_stats(struct vsvm_device *vdev, struct vsvm_client *client,
 		    struct drm_memory_stats *stats);
 void vsvm_mem_print(struct vsvm_device *vdev, struct drm_printer *p);
 
+/* vsvm_residency.c */
+int vsvm_snapshot_init(struct vsvm_snapshot *snap, struct vsvm_vm *vm,
+		       u64 start, u64 end);
+int vsvm_snapshot_take(struct vsvm_snapshot *snap, unsigned long start,
+		       unsigned long end);
+void vsvm_snapshot_fini(struct vsvm_snapshot *snap);
+int vsvm_residency(struct vsvm_vm *vm, const struct drm_vsvm_residency *args,
+		   u64 end);
+
 /* vsvm_prefetch.c */
-int vsvm_prefetch_ioctl(struct drm_device *drm, void *data,
-			struct drm_file *file);
-int vsvm_residency_ioctl(struct drm_device *drm, void *data,
-			 struct drm_file *file);
+int vsvm_prefetch(struct vsvm_vm *vm, struct drm_vsvm_prefetch *args, u64 end);
 
 /* vsvm_pt.c */
 int vsvm_pt_prepare(struct vsvm_vm *vm, unsigned long start, unsigned long end);
@@ -511,32 +524,77 @@ bool vsvm_pt_walk(struct vsvm_vm *vm, unsigned long addr, bool write,
 		  struct drm_pagemap_device_addr *device_addr);
 void vsvm_pt_fini(struct vsvm_vm *vm);
 
+/* vsvm_range.c */
+int vsvm_range_init(struct vsvm_vm *vm);
+void vsvm_range_fini(struct vsvm_vm *vm);
+void vsvm_range_remove(struct vsvm_vm *vm, struct vsvm_range *range);
+void vsvm_range_collect_locked(struct vsvm_vm *vm);
+void vsvm_range_collect(struct vsvm_vm *vm);
+void vsvm_range_print(struct vsvm_vm *vm, struct drm_printer *p);
+int vsvm_range_advise(struct vsvm_vm *vm, const struct drm_vsvm_advise *args,
+		      u64 end);
+void vsvm_advice_lookup(struct vsvm_vm *vm, unsigned long addr,
+			struct vsvm_advice *advice);
+void vsvm_advice_fini(struct vsvm_vm *vm);
+
+/* vsvm_fault.c */
+int vsvm_fault_handle(struct vsvm_fault *fault);
+
+/* vsvm_engine.c */
+int vsvm_engine_check(const struct drm_vsvm_op *op, u64 task_size);
+int vsvm_engine_step(struct vsvm_engine *engine, const struct drm_vsvm_op *op);
+
+/* vsvm_job.c */
+struct vsvm_job *vsvm_job_create(struct vsvm_vm *vm);
+void vsvm_job_arm(struct vsvm_job *job, u64 number);
+struct dma_fence *vsvm_job_fence(struct vsvm_job *job);
+void vsvm_job_signal(struct vsvm_job *job);
+void vsvm_job_free(struct vsvm_job *job);
+void vsvm_job_abort(struct vsvm_job *job);
+
 /* vsvm_sched.c */
-struct vsvm_user *vsvm_user_get(void);
-void vsvm_user_put(struct vsvm_user *user);
 unsigned int vsvm_job_limit(void);
-void vsvm_queue_kick(struct vsvm_vm *vm);
 int vsvm_queue_init(struct vsvm_vm *vm);
+int vsvm_queue_add(struct vsvm_queue *queue, struct vsvm_job *job);
+int vsvm_queue_status(struct vsvm_queue *queue, u64 job,
+		      struct vsvm_failure *status);
 void vsvm_queue_cancel(struct vsvm_vm *vm, int err);
 void vsvm_queue_close(struct vsvm_vm *vm, int err);
 void vsvm_queue_fini(struct vsvm_vm *vm);
 void vsvm_queue_print(struct vsvm_vm *vm, struct drm_printer *p);
 
+/* vsvm_exec.c */
+int vsvm_exec(struct vsvm_vm *vm, struct drm_file *file,
+	      struct drm_vsvm_exec *args);
+
 /* vsvm_vm.c */
+struct vsvm_vm *vsvm_vm_create(struct vsvm_device *vdev,
+			       struct vsvm_client *client);
 struct vsvm_vm *vsvm_vm_get(struct drm_file *file, u32 id);
 void vsvm_vm_put(struct vsvm_vm *vm);
-int vsvm_vm_range_end(struct vsvm_vm *vm, u64 start, u64 size, u64 *end);
-int vsvm_vm_check_limits(struct vsvm_vm *vm, u32 timeslice_ms, u64 fault_window);
-void vsvm_vm_add_garbage(struct vsvm_vm *vm, struct vsvm_range *range);
-void vsvm_vm_remove_range(struct vsvm_vm *vm, struct vsvm_range *range);
-void vsvm_vm_collect_locked(struct vsvm_vm *vm);
-void vsvm_vm_collect(struct vsvm_vm *vm);
+void vsvm_vm_destroy(struct vsvm_vm *vm);
 void vsvm_vm_destroy_all(struct vsvm_client *client);
 void vsvm_vm_detach_all(struct vsvm_device *vdev);
 void vsvm_vm_print_all(struct vsvm_device *vdev, struct drm_printer *p);
+
+/* vsvm_ioctl.c */
+int vsvm_query_ioctl(struct drm_device *drm, void *data,
+		     struct drm_file *file);
+int vsvm_stats_ioctl(struct drm_device *drm, void *data,
+		     struct drm_file *file);
 int vsvm_vm_create_ioctl(struct drm_device *drm, void *data,
 			 struct drm_file *file);
 int vsvm_vm_destroy_ioctl(struct drm_device *drm, void *data,
+			  struct drm_file *file);
+int vsvm_prefetch_ioctl(struct drm_device *drm, void *data,
+			struct drm_file *file);
+int vsvm_residency_ioctl(struct drm_device *drm, void *data,
+			 struct drm_file *file);
+int vsvm_advise_ioctl(struct drm_device *drm, void *data,
+		      struct drm_file *file);
+int vsvm_exec_ioctl(struct drm_device *drm, void *data,
+		    struct drm_file *file);
+int vsvm_job_status_ioctl(struct drm_device *drm, void *data,
 			  struct drm_file *file);
 
 #endif

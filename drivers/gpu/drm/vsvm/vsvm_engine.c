@@ -168,7 +168,7 @@ static int vsvm_access_page(struct vsvm_vm *vm, u64 addr, size_t size,
 			return -ENODEV;
 
 		/* Garbage may be mapped still. */
-		vsvm_vm_collect(vm);
+		vsvm_range_collect(vm);
 		done = vsvm_access_try(vm, addr, size, access);
 		if (!done)
 			ret = vsvm_fault_handle(&fault);

@@ -52,7 +52,7 @@ static bool vsvm_fault_wants_device(const struct vsvm_fault *fault)
 {
 	if (vsvm_fault_needs_device(fault))
 		return true;
-	return fault->advice.place != DRM_VSVM_PLACE_SYSTEM &&
+	return fault->advice.advice != DRM_VSVM_ADVICE_SYSTEM &&
 	       fault->tries < VSVM_FAULT_TRIES;
 }
 
@@ -87,7 +87,7 @@ static bool vsvm_fault_alone(struct vsvm_fault *fault,
 	if (drm_gpusvm_range_size(range) == PAGE_SIZE)
 		return false;
 
-	vsvm_vm_remove_range(fault->vm, to_vsvm_range(range));
+	vsvm_range_remove(fault->vm, to_vsvm_range(range));
 	fault->narrow = true;
 	return true;
 }
@@ -161,7 +161,7 @@ static int vsvm_fault_migrate(struct vsvm_fault *fault,
 	switch (ret) {
 	case -EINVAL:
 		/* The mapping is not what it was when the range was made. */
-		vsvm_vm_remove_range(vm, to_vsvm_range(range));
+		vsvm_range_remove(vm, to_vsvm_range(range));
 		return -EAGAIN;
 	case -ENODEV:
 		return ret;
@@ -240,7 +240,7 @@ static int vsvm_fault_check_places(struct vsvm_fault *fault,
 
 	for (i = 0; i < n; i += 1UL << device_addr->order, device_addr++) {
 		on_device += device_addr->proto != DRM_INTERCONNECT_SYSTEM;
-		*evict |= fault->advice.place == DRM_VSVM_PLACE_DEVICE &&
+		*evict |= fault->advice.advice == DRM_VSVM_ADVICE_DEVICE &&
 			  vsvm_mem_is_peer(fault->vm->vdev, device_addr);
 	}
 	return *evict || vsvm_fault_again(fault, on_device) ? -EAGAIN : 0;
@@ -292,7 +292,7 @@ static int vsvm_fault_try(struct vsvm_fault *fault)
 	if (ret)
 		return ret;
 
-	vsvm_vm_collect_locked(fault->vm);
+	vsvm_range_collect_locked(fault->vm);
 	range = vsvm_fault_range(fault, &ctx);
 	if (IS_ERR(range)) {
 		/* The checks are done, so this was a change meanwhile. */

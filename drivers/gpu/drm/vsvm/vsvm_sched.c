@@ -31,8 +31,6 @@
  * is waited for.
  */
 
-#include <linux/cpumask.h>
-#include <linux/cred.h>
 #include <linux/dma-fence.h>
 #include <linux/jiffies.h>
 #include <linux/ktime.h>
@@ -40,7 +38,6 @@
 #include <linux/module.h>
 #include <linux/mutex.h>
 #include <linux/slab.h>
-#include <linux/uidgid.h>
 
 #include <drm/drm_print.h>
 #include <uapi/drm/vsvm_drm.h>
@@ -51,111 +48,9 @@
 /* For how long a VM has a worker while others want one. */
 #define VSVM_SLICE_MS		10
 
-/* How many VMs of a user may be at work, or in page faults, on few CPUs. */
-#define VSVM_MIN_WORKERS	4
-
 static unsigned int job_ms = 30000;
 module_param(job_ms, uint, 0644);
 MODULE_PARM_DESC(job_ms, "Time limit of a job in milliseconds (default 30000)");
-
-/*
- * Users.
- */
-
-/**
- * struct vsvm_user - who shares workers
- * @ref: One for each VM.
- * @link: In vsvm_users.
- * @uid: The user ID.
- * @wq: The workers.
- */
-struct vsvm_user {
-	struct kref ref;
-	struct list_head link;
-	kuid_t uid;
-	struct workqueue_struct *wq;
-};
-
-/* Protects the list, and the way of a reference count from zero to it. */
-static DEFINE_MUTEX(vsvm_users_lock);
-static LIST_HEAD(vsvm_users);
-
-static struct vsvm_user *vsvm_user_find(kuid_t uid)
-{
-	struct vsvm_user *user;
-
-	lockdep_assert_held(&vsvm_users_lock);
-
-	list_for_each_entry(user, &vsvm_users, link)
-		if (uid_eq(user->uid, uid))
-			return user;
-	return NULL;
-}
-
-static struct vsvm_user *vsvm_user_create(kuid_t uid)
-{
-	struct vsvm_user *user;
-
-	lockdep_assert_held(&vsvm_users_lock);
-
-	user = kzalloc(sizeof(*user), GFP_KERNEL_ACCOUNT);
-	if (!user)
-		return NULL;
-
-	user->wq = alloc_workqueue("vsvm-%u", WQ_UNBOUND,
-				   clamp_t(int, num_online_cpus(),
-					   VSVM_MIN_WORKERS, WQ_MAX_ACTIVE),
-				   from_kuid(&init_user_ns, uid));
-	if (!user->wq) {
-		kfree(user);
-		return NULL;
-	}
-
-	kref_init(&user->ref);
-	user->uid = uid;
-	list_add(&user->link, &vsvm_users);
-	return user;
-}
-
-/**
- * vsvm_user_get() - Find the workers of the calling user, or make them
- *
- * Return: The user with a reference, or NULL if there is no memory.
- */
-struct vsvm_user *vsvm_user_get(void)
-{
-	struct vsvm_user *user;
-
-	guard(mutex)(&vsvm_users_lock);
-	user = vsvm_user_find(current_uid());
-	if (!user)
-		return vsvm_user_create(current_uid());
-
-	kref_get(&user->ref);
-	return user;
-}
-
-static void vsvm_user_release(struct kref *ref)
-{
-	struct vsvm_user *user = container_of(ref, struct vsvm_user, ref);
-
-	list_del(&user->link);
-	mutex_unlock(&vsvm_users_lock);
-
-	destroy_workqueue(user->wq);
-	kfree(user);
-}
-
-/**
- * vsvm_user_put() - Drop a reference to a user
- * @user: The user.
- *
- * Context: Process context, with no lock held that a worker takes.  Sleeps.
- */
-void vsvm_user_put(struct vsvm_user *user)
-{
-	kref_put_mutex(&user->ref, vsvm_user_release, &vsvm_users_lock);
-}
 
 /*
  * Execution.
@@ -175,7 +70,7 @@ static void vsvm_job_callback(struct dma_fence *fence, struct dma_fence_cb *cb)
 {
 	struct vsvm_job *job = container_of(cb, struct vsvm_job, callback);
 
-	vsvm_queue_kick(job->vm);
+	vsvm_client_kick(job->vm);
 }
 
 /* Let go of the fences that are signalled, or of all if the queue is closed. */
@@ -293,25 +188,14 @@ static void vsvm_queue_worker(struct work_struct *work)
 	struct vsvm_queue *queue = container_of(work, struct vsvm_queue, work);
 	struct vsvm_vm *vm = container_of(queue, struct vsvm_vm, queue);
 
-	vsvm_vm_collect(vm);
+	vsvm_range_collect(vm);
 	if (vsvm_queue_slice(queue))
-		vsvm_queue_kick(vm);
+		vsvm_client_kick(vm);
 }
 
 /*
  * Queues.
  */
-
-/**
- * vsvm_queue_kick() - Have the worker of a VM look for something to do
- * @vm: The VM.
- *
- * Context: Any.
- */
-void vsvm_queue_kick(struct vsvm_vm *vm)
-{
-	queue_work(vm->user->wq, &vm->queue.work);
-}
 
 /**
  * vsvm_queue_init() - Set up the jobs of a VM
@@ -332,6 +216,57 @@ int vsvm_queue_init(struct vsvm_vm *vm)
 	INIT_LIST_HEAD(&queue->jobs);
 	INIT_WORK(&queue->work, vsvm_queue_worker);
 	return 0;
+}
+
+/**
+ * vsvm_queue_add() - Queue a job
+ * @queue: The queue.
+ * @job: The job.  It may end as soon as the lock is dropped.
+ *
+ * Context: The lock of the queue is held.
+ * Return: 0, -ENODEV or -ENOENT if the queue is closed, -EBUSY if it is full.
+ */
+int vsvm_queue_add(struct vsvm_queue *queue, struct vsvm_job *job)
+{
+	lockdep_assert_held(&queue->lock);
+
+	if (queue->closed)
+		return queue->closed == -ENODEV ? -ENODEV : -ENOENT;
+	if (queue->num_jobs == VSVM_MAX_JOBS)
+		return -EBUSY;
+
+	vsvm_job_arm(job, ++queue->last);
+	list_add_tail(&job->link, &queue->jobs);
+	queue->num_jobs++;
+	return 0;
+}
+
+/**
+ * vsvm_queue_status() - Look up how a job ended
+ * @queue: The queue.
+ * @job: Number of the job.
+ * @status: Where to put it.
+ *
+ * Return: 0, -EINVAL if there is no such job, or -EBUSY if it has not ended.
+ */
+int vsvm_queue_status(struct vsvm_queue *queue, u64 job,
+		      struct vsvm_failure *status)
+{
+	unsigned int i;
+	int ret = 0;
+
+	*status = (struct vsvm_failure) { .job = job };
+
+	spin_lock_irq(&queue->lock);
+	if (!job || job > queue->last)
+		ret = -EINVAL;
+	else if (job > queue->ended)
+		ret = -EBUSY;
+	for (i = 0; !ret && i < VSVM_MAX_FAILURES; i++)
+		if (queue->failures[i].job == job)
+			*status = queue->failures[i];
+	spin_unlock_irq(&queue->lock);
+	return ret;
 }
 
 /**

@@ -88,6 +88,11 @@ static void query_args(struct _test_data_abuse *self, void *args)
 	memset(args, 0, sizeof(struct drm_vsvm_query));
 }
 
+static void stats_args(struct _test_data_abuse *self, void *args)
+{
+	memset(args, 0, sizeof(struct drm_vsvm_stats));
+}
+
 static void create_args(struct _test_data_abuse *self, void *args)
 {
 	memset(args, 0, sizeof(struct drm_vsvm_vm_create));
@@ -158,8 +163,19 @@ FIXTURE_VARIANT_ADD(abuse, query) {
 		FIELD(drm_vsvm_query, flags, ZERO),
 		FIELD(drm_vsvm_query, device, OUT),
 		FIELD(drm_vsvm_query, vram_size, OUT),
+		FIELD(drm_vsvm_query, max_ranges, OUT),
 		FIELD(drm_vsvm_query, pad, OUT),
-		FIELD(drm_vsvm_query, jobs, OUT),
+	},
+};
+
+FIXTURE_VARIANT_ADD(abuse, stats) {
+	.request = DRM_IOCTL_VSVM_STATS,
+	.fill = stats_args,
+	.fields = {
+		FIELD(drm_vsvm_stats, flags, ZERO),
+		FIELD(drm_vsvm_stats, pad, ZERO),
+		FIELD(drm_vsvm_stats, vram_used, OUT),
+		FIELD(drm_vsvm_stats, jobs, OUT),
 	},
 };
 
@@ -218,7 +234,7 @@ FIXTURE_VARIANT_ADD(abuse, advise) {
 		FIELD(drm_vsvm_advise, flags, ZERO),
 		FIELD(drm_vsvm_advise, start, ANY),
 		FIELD(drm_vsvm_advise, size, ANY),
-		FIELD(drm_vsvm_advise, place, ANY),
+		FIELD(drm_vsvm_advise, advice, ANY),
 		FIELD(drm_vsvm_advise, timeslice_ms, ANY),
 		FIELD(drm_vsvm_advise, fault_window, ANY),
 	},
@@ -297,7 +313,7 @@ FIXTURE_TEARDOWN(abuse)
 	EXPECT_EQ(0, vsvm_gpu_fill(&self->gpu, self->mem, self->size, 3));
 	EXPECT_EQ(-1, vsvm_verify_value(self->mem, self->size, 3));
 	munmap(self->mem, self->size);
-	EXPECT_EQ(0, vsvm_wait_used_ms(self->gpu.fd, self->gpu.query.vram_used,
+	EXPECT_EQ(0, vsvm_wait_used_ms(self->gpu.fd, self->gpu.stats.vram_used,
 				       10000));
 	munmap(self->bystander, self->size);
 	vsvm_gpu_close(&self->gpu);
@@ -505,7 +521,7 @@ FIXTURE_TEARDOWN(ops)
 	EXPECT_EQ(0, vsvm_gpu_fill(&self->gpu, self->mem, self->size, 3));
 	EXPECT_EQ(-1, vsvm_verify_value(self->mem, self->size, 3));
 	munmap(self->mem, self->size);
-	EXPECT_EQ(0, vsvm_wait_used_ms(self->gpu.fd, self->gpu.query.vram_used,
+	EXPECT_EQ(0, vsvm_wait_used_ms(self->gpu.fd, self->gpu.stats.vram_used,
 				       10000));
 	munmap(self->bystander, self->size);
 	vsvm_gpu_close(&self->gpu);
@@ -653,7 +669,7 @@ static void abuse_a_bit(struct vsvm_gpu *gpu, char *mem, size_t size)
 	vsvm_vm_create(gpu->fd, &vm);
 	vsvm_vm_destroy(gpu->fd, ~vm);
 	vsvm_residency(gpu, mem, size, (void *)KERNEL_ADDRESS);
-	vsvm_advise(gpu, mem, size, DRM_VSVM_PLACE_DEVICE);
+	vsvm_advise(gpu, mem, size, DRM_VSVM_ADVICE_DEVICE);
 }
 
 /* Leave jobs, memory on the device, advice, VMs and syncobjs behind. */

@@ -62,12 +62,12 @@ static void must(struct demo *d, const char *what, int ret)
 
 static struct counts count(struct demo *d)
 {
-	struct drm_vsvm_query query = {};
+	struct drm_vsvm_stats stats = {};
 	struct counts c = {};
 
-	if (!vsvm_query(d->gpu.fd, &query)) {
-		c.gpu_faults = query.gpu_faults;
-		c.evictions = query.evictions;
+	if (!vsvm_stats(d->gpu.fd, &stats)) {
+		c.gpu_faults = stats.gpu_faults;
+		c.evictions = stats.evictions;
 	}
 	c.moved = vsvm_region_figure(0, "pages-to-devmem");
 	c.returned = vsvm_region_figure(0, "pages-faulted");
@@ -214,7 +214,7 @@ static int open_devices(struct demo *d)
 	ret = vsvm_gpu_open(&d->witness, 0);
 	if (!ret && d->mem)
 		ret = vsvm_advise(&d->witness, d->mem, d->size,
-				  DRM_VSVM_PLACE_SYSTEM);
+				  DRM_VSVM_ADVICE_SYSTEM);
 	return ret;
 }
 
@@ -227,7 +227,7 @@ static void watch(struct demo *d, void *mem, size_t size)
 		  d->page;
 	d->checksum = 0;
 	must(d, "advise", vsvm_advise(&d->witness, d->mem, d->size,
-				      DRM_VSVM_PLACE_SYSTEM));
+				      DRM_VSVM_ADVICE_SYSTEM));
 }
 
 struct node {
@@ -474,7 +474,7 @@ static void demo_window(struct demo *d)
 	end(d, "again; CPU reads 1/8, by pages");
 	to_system(d);
 	must(d, "advise", vsvm_advise(&d->gpu, d->mem, d->size,
-				      DRM_VSVM_PLACE_NONE));
+				      DRM_VSVM_ADVICE_DEFAULT));
 }
 
 static void demo_second(struct demo *d)

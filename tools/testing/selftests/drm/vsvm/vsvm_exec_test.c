@@ -87,7 +87,7 @@ FIXTURE_TEARDOWN(exec)
 {
 	munmap(self->mem, self->size);
 	munmap(self->other, self->size);
-	EXPECT_EQ(0, vsvm_wait_used(self->gpu.fd, self->gpu.query.vram_used));
+	EXPECT_EQ(0, vsvm_wait_used(self->gpu.fd, self->gpu.stats.vram_used));
 	vsvm_gpu_close(&self->gpu);
 }
 
@@ -560,8 +560,8 @@ TEST_F(exec, timeline_syncobj)
 	sync[1].flags = DRM_VSVM_SYNC_SIGNAL;
 	for (point = 1; point <= 10; point++) {
 		op = vsvm_op_fill(word + point, 8, point);
-		sync[0].point = point - 1;
-		sync[1].point = point;
+		sync[0].timeline_value = point - 1;
+		sync[1].timeline_value = point;
 		/* The first has nothing to wait for. */
 		ASSERT_EQ(0, vsvm_exec(&self->gpu, &op, 1,
 				       point > 1 ? sync : sync + 1,
@@ -574,7 +574,7 @@ TEST_F(exec, timeline_syncobj)
 	}
 	EXPECT_EQ(-ETIME, vsvm_syncobj_wait(self->gpu.fd, sync[0].handle, 11,
 					    20));
-	sync[0].point = 11;
+	sync[0].timeline_value = 11;
 	EXPECT_EQ(-EINVAL, vsvm_exec(&self->gpu, &op, 1, sync, 1, NULL));
 }
 
@@ -689,7 +689,7 @@ TEST_F_TIMEOUT(exec, max_jobs, TIMEOUT)
 	uint32_t i, n = self->gpu.query.max_jobs, out;
 	uint64_t *word = (uint64_t *)self->mem, job;
 	struct drm_vsvm_op op = vsvm_op_add(word, 1, NULL);
-	struct drm_vsvm_query query;
+	struct drm_vsvm_stats stats;
 	struct held held;
 
 	ASSERT_EQ(0, hold(self, &held));
@@ -706,8 +706,8 @@ TEST_F_TIMEOUT(exec, max_jobs, TIMEOUT)
 	ASSERT_EQ(0, vsvm_gpu_fill(&self->gpu, word + 1, 8, 5));
 	EXPECT_EQ((uint64_t)n, word[0]);
 	EXPECT_EQ(5ULL, word[1]);
-	ASSERT_EQ(0, vsvm_query(self->gpu.fd, &query));
-	EXPECT_EQ(self->gpu.query.jobs + n + 1, query.jobs);
+	ASSERT_EQ(0, vsvm_stats(self->gpu.fd, &stats));
+	EXPECT_EQ(self->gpu.stats.jobs + n + 1, stats.jobs);
 }
 
 TEST_F(exec, destroy_cancels)
@@ -777,8 +777,8 @@ TEST_F(exec, two_vms)
 	sync[1].handle = sync[0].handle;
 	sync[1].flags = DRM_VSVM_SYNC_SIGNAL;
 	for (i = 0; i < 40; i++) {
-		sync[0].point = i;
-		sync[1].point = i + 1;
+		sync[0].timeline_value = i;
+		sync[1].timeline_value = i + 1;
 		/* 1, then 2 * (n - 1) + 1 each time: not commutative. */
 		ops[0] = vsvm_op_muladd(word, word, word + 1, 8);
 		ops[1] = vsvm_op_add(word, i & 1 ? 3 : 1, NULL);
@@ -817,14 +817,14 @@ TEST_F(exec, side_by_side)
 
 TEST_F(exec, counters)
 {
-	struct drm_vsvm_query before, after;
+	struct drm_vsvm_stats before, after;
 
-	ASSERT_EQ(0, vsvm_query(self->gpu.fd, &before));
+	ASSERT_EQ(0, vsvm_stats(self->gpu.fd, &before));
 	ASSERT_EQ(0, vsvm_prefetch(&self->gpu, self->mem, self->size,
 				   DRM_VSVM_PLACE_SYSTEM));
 	ASSERT_EQ(0, vsvm_gpu_fill(&self->gpu, self->mem, self->size, 1));
 	ASSERT_EQ(EFAULT, vsvm_gpu_fill(&self->gpu, NULL, 8, 1));
-	ASSERT_EQ(0, vsvm_query(self->gpu.fd, &after));
+	ASSERT_EQ(0, vsvm_stats(self->gpu.fd, &after));
 	EXPECT_EQ(before.jobs + 2, after.jobs);
 	EXPECT_LT(before.gpu_faults, after.gpu_faults);
 	EXPECT_EQ(before.evictions, after.evictions);
@@ -832,7 +832,7 @@ TEST_F(exec, counters)
 	/* All is mapped: no more faults. */
 	before = after;
 	ASSERT_EQ(0, vsvm_gpu_fill(&self->gpu, self->mem, self->size, 2));
-	ASSERT_EQ(0, vsvm_query(self->gpu.fd, &after));
+	ASSERT_EQ(0, vsvm_stats(self->gpu.fd, &after));
 	EXPECT_EQ(before.gpu_faults, after.gpu_faults);
 	EXPECT_EQ(before.jobs + 1, after.jobs);
 }
@@ -845,7 +845,7 @@ TEST_F(exec, free_then_write_in_place)
 {
 	vsvm_fill(self->mem, self->size, 3);
 	ASSERT_EQ(0, vsvm_advise(&self->gpu, self->mem, self->size,
-				 DRM_VSVM_PLACE_SYSTEM));
+				 DRM_VSVM_ADVICE_SYSTEM));
 	/* Takes it from a list of the CPU's, where it would not be freed. */
 	ASSERT_EQ(0, madvise(self->mem, self->size, MADV_COLD));
 	ASSERT_EQ(0, madvise(self->mem, self->size, MADV_FREE));
@@ -1074,8 +1074,8 @@ TEST_F_TIMEOUT(endless, operations_resume, TIMEOUT)
 	ASSERT_NE(NULL, dst);
 	vsvm_fill(src, size, 2);
 	/* Slow, and nobody's business: the memory stays where it is. */
-	ASSERT_EQ(0, vsvm_advise(&self->gpu, src, size, DRM_VSVM_PLACE_SYSTEM));
-	ASSERT_EQ(0, vsvm_advise(&self->gpu, dst, size, DRM_VSVM_PLACE_SYSTEM));
+	ASSERT_EQ(0, vsvm_advise(&self->gpu, src, size, DRM_VSVM_ADVICE_SYSTEM));
+	ASSERT_EQ(0, vsvm_advise(&self->gpu, dst, size, DRM_VSVM_ADVICE_SYSTEM));
 	ASSERT_EQ(0, exec_endless(self, 8));
 
 	ASSERT_EQ(0, vsvm_gpu_checksum(&self->gpu, src, size, &sum));
@@ -1341,7 +1341,7 @@ static int use_up_file(struct _test_data_endless *self)
 	}
 	for (i = 0; i < self->gpu.query.max_advice && !ret; i++)
 		ret = vsvm_advise(&gpu, self->mem + 2 * i * getpagesize(),
-				  getpagesize(), DRM_VSVM_PLACE_SYSTEM);
+				  getpagesize(), DRM_VSVM_ADVICE_SYSTEM);
 	close(gpu.fd);
 	return ret;
 }
@@ -1405,7 +1405,7 @@ TEST_F_TIMEOUT(endless, max_ranges, 2 * TIMEOUT)
 	vsvm_fill(mem, size, 3);
 	for (i = 0; i < n; i += 2)
 		ASSERT_EQ(0, mprotect(mem + i * page, page, PROT_READ));
-	ASSERT_EQ(0, vsvm_advise(&self->gpu, mem, size, DRM_VSVM_PLACE_SYSTEM));
+	ASSERT_EQ(0, vsvm_advise(&self->gpu, mem, size, DRM_VSVM_ADVICE_SYSTEM));
 	for (i = 0; i < 2; i++) {
 		ASSERT_EQ(0, vsvm_gpu_checksum(&self->gpu, mem, size, &sum));
 		EXPECT_EQ(vsvm_checksum(mem, size), sum);
@@ -1431,7 +1431,7 @@ FIXTURE_SETUP(lru)
 {
 	ASSERT_EQ(0, vsvm_gpu_open(&self->gpu, 0));
 	self->chunk = self->gpu.query.chunk_size;
-	self->fit = (self->gpu.query.vram_size - self->gpu.query.vram_used) /
+	self->fit = (self->gpu.query.vram_size - self->gpu.stats.vram_used) /
 		    self->chunk;
 	ASSERT_LT(2, self->fit);
 	self->mem = vsvm_alloc((self->fit + 2) * self->chunk, self->chunk);
@@ -1441,7 +1441,7 @@ FIXTURE_SETUP(lru)
 FIXTURE_TEARDOWN(lru)
 {
 	munmap(self->mem, (self->fit + 2) * self->chunk);
-	EXPECT_EQ(0, vsvm_wait_used(self->gpu.fd, self->gpu.query.vram_used));
+	EXPECT_EQ(0, vsvm_wait_used(self->gpu.fd, self->gpu.stats.vram_used));
 	vsvm_gpu_close(&self->gpu);
 }
 

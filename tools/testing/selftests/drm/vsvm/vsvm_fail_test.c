@@ -131,7 +131,7 @@ FIXTURE_TEARDOWN(fail)
 {
 	munmap(self->mem, self->size);
 	munmap(self->counter, getpagesize());
-	EXPECT_EQ(0, vsvm_wait_used(self->gpu.fd, self->gpu.query.vram_used));
+	EXPECT_EQ(0, vsvm_wait_used(self->gpu.fd, self->gpu.stats.vram_used));
 	vsvm_gpu_close(&self->gpu);
 	close(self->all);
 	close(self->nth);
@@ -341,14 +341,14 @@ TEST_F_TIMEOUT(fail, residency, TIMEOUT)
 static int advise_no_place(struct _test_data_fail *self)
 {
 	return vsvm_advise(&self->gpu, self->mem, self->size,
-			   DRM_VSVM_PLACE_NONE);
+			   DRM_VSVM_ADVICE_DEFAULT);
 }
 
 static int advise(struct _test_data_fail *self)
 {
 	/* In the middle, so that what is there is split. */
 	return vsvm_advise(&self->gpu, self->mem + self->size / 4,
-			   self->size / 2, DRM_VSVM_PLACE_SYSTEM);
+			   self->size / 2, DRM_VSVM_ADVICE_SYSTEM);
 }
 
 /* What is advised is in a maple tree, whose nodes are allocated in advance. */
@@ -379,8 +379,8 @@ static int submit(struct _test_data_fail *self)
 	bool first = !self->point;
 	int ret;
 
-	self->sync[0].point = self->point;
-	self->sync[1].point = self->point + 1;
+	self->sync[0].timeline_value = self->point;
+	self->sync[1].timeline_value = self->point + 1;
 	ret = vsvm_exec(&self->gpu, &op, 1, first ? self->sync + 1 : self->sync,
 			first ? 1 : 2, NULL);
 	if (!ret)

@@ -1006,7 +1006,7 @@ static void parse(int argc, char **argv)
 
 int main(int argc, char **argv)
 {
-	struct drm_vsvm_query before;
+	struct drm_vsvm_stats before;
 	pid_t pid[MAX_PROCESSES];
 	int fd, i, status[MAX_PROCESSES];
 
@@ -1018,7 +1018,7 @@ int main(int argc, char **argv)
 	ksft_print_msg("seed %llu, %d processes\n",
 		       (unsigned long long)option.seed, option.processes);
 	fd = vsvm_open(0);
-	if (fd < 0 || vsvm_query(fd, &before) || setup())
+	if (fd < 0 || vsvm_stats(fd, &before) || setup())
 		ksft_exit_fail_msg("cannot start\n");
 	deadline = vsvm_now_ms() + (option.seconds ? option.seconds * 1e3 :
 						     1e12);

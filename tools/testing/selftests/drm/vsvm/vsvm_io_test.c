@@ -327,7 +327,7 @@ FIXTURE_TEARDOWN(io)
 	munmap(self->mem, self->size);
 	munmap(self->copy, self->size);
 	close_disk(self);
-	EXPECT_EQ(0, vsvm_wait_used_ms(self->gpu.fd, self->gpu.query.vram_used,
+	EXPECT_EQ(0, vsvm_wait_used_ms(self->gpu.fd, self->gpu.stats.vram_used,
 				       10000));
 	vsvm_gpu_close(&self->gpu);
 }

@@ -288,7 +288,7 @@ FIXTURE_TEARDOWN(kind)
 	/* Of the heap and the stack, more than our part may have been moved. */
 	EXPECT_EQ(0, vsvm_prefetch(&self->gpu, (void *)start, end - start,
 				   DRM_VSVM_PLACE_SYSTEM));
-	EXPECT_EQ(0, vsvm_wait_used(self->gpu.fd, self->gpu.query.vram_used));
+	EXPECT_EQ(0, vsvm_wait_used(self->gpu.fd, self->gpu.stats.vram_used));
 	vsvm_gpu_close(&self->gpu);
 	vsvm_write_file(MTHP, "never");
 	vsvm_write_file("/proc/sys/vm/nr_hugepages", "0");
@@ -517,7 +517,7 @@ FIXTURE_SETUP(gpu)
 
 FIXTURE_TEARDOWN(gpu)
 {
-	EXPECT_EQ(0, vsvm_wait_used(self->gpu.fd, self->gpu.query.vram_used));
+	EXPECT_EQ(0, vsvm_wait_used(self->gpu.fd, self->gpu.stats.vram_used));
 	vsvm_gpu_close(&self->gpu);
 }
 
@@ -677,7 +677,7 @@ TEST_F_TIMEOUT(gpu, locked_where_active_was, TIMEOUT)
 	ASSERT_EQ(0, vsvm_prefetch(&self->gpu, mem, size,
 				   DRM_VSVM_PLACE_DEVICE));
 	munmap(mem, size);
-	ASSERT_EQ(0, vsvm_wait_used(self->gpu.fd, self->gpu.query.vram_used));
+	ASSERT_EQ(0, vsvm_wait_used(self->gpu.fd, self->gpu.stats.vram_used));
 
 	mem = vsvm_alloc(size, size);
 	ASSERT_NE(NULL, mem);
@@ -756,7 +756,7 @@ static int prepare(struct _test_data_op *self, enum start start)
 		return written_by(self, &self->gpu);
 	case MAPPED:
 		ret = vsvm_advise(&self->gpu, self->mem, self->size,
-				  DRM_VSVM_PLACE_SYSTEM);
+				  DRM_VSVM_ADVICE_SYSTEM);
 		return ret ? ret : written_by(self, &self->gpu);
 	case PEER:
 		ret = written_by(self, &self->second);
@@ -809,9 +809,9 @@ FIXTURE_TEARDOWN(op)
 {
 	munmap(self->mem, self->size);
 	munmap(self->spare, self->size);
-	EXPECT_EQ(0, vsvm_wait_used(self->gpu.fd, self->gpu.query.vram_used));
+	EXPECT_EQ(0, vsvm_wait_used(self->gpu.fd, self->gpu.stats.vram_used));
 	EXPECT_EQ(0, vsvm_wait_used(self->second.fd,
-				    self->second.query.vram_used));
+				    self->second.stats.vram_used));
 	vsvm_gpu_close(&self->gpu);
 	vsvm_gpu_close(&self->second);
 }
@@ -1266,9 +1266,9 @@ TEST_F(op, collapse)
 	ASSERT_NE(NULL, mem);
 	vsvm_fill(mem, MiB, 9);
 	/* Only where some of the pages can be written to, it is done. */
-	ASSERT_EQ(0, vsvm_advise(&self->gpu, mem, MiB, DRM_VSVM_PLACE_SYSTEM));
+	ASSERT_EQ(0, vsvm_advise(&self->gpu, mem, MiB, DRM_VSVM_ADVICE_SYSTEM));
 	ASSERT_EQ(0, vsvm_advise(&self->second, mem, MiB,
-				 DRM_VSVM_PLACE_SYSTEM));
+				 DRM_VSVM_ADVICE_SYSTEM));
 	self->mem = mem + MiB;
 	ASSERT_EQ(0, prepare(self, variant->start));
 	self->mem = before;
@@ -1290,7 +1290,7 @@ TEST_F(op, collapse)
 TEST_F(op, advise_device)
 {
 	ASSERT_EQ(0, vsvm_advise(&self->gpu, self->mem, self->size,
-				 DRM_VSVM_PLACE_DEVICE));
+				 DRM_VSVM_ADVICE_DEVICE));
 	EXPECT_EQ(0, vsvm_gpu_fill(&self->gpu, self->mem, self->size, 4));
 	EXPECT_EQ(-1, vsvm_verify_value(self->mem, self->size, 4));
 	/* It comes from system memory now, wherever it was before. */
@@ -1304,7 +1304,7 @@ TEST_F(op, advise_device)
 TEST_F(op, advise_system)
 {
 	ASSERT_EQ(0, vsvm_advise(&self->gpu, self->mem, self->size,
-				 DRM_VSVM_PLACE_SYSTEM));
+				 DRM_VSVM_ADVICE_SYSTEM));
 	EXPECT_EQ(0, gpu_sum_is(&self->gpu, self->mem, self->size, self->sum));
 	/* Nothing was moved. */
 	EXPECT_EQ((long)self->npages,
@@ -1326,9 +1326,9 @@ TEST_F(op, advise_part)
 	ASSERT_EQ(0, vsvm_prefetch(&self->gpu, self->mem, self->size,
 				   DRM_VSVM_PLACE_SYSTEM));
 	ASSERT_EQ(0, vsvm_advise(&self->gpu, self->mem, self->size,
-				 DRM_VSVM_PLACE_DEVICE));
+				 DRM_VSVM_ADVICE_DEVICE));
 	ASSERT_EQ(0, vsvm_advise(&self->gpu, self->mem + a, n * self->page,
-				 DRM_VSVM_PLACE_SYSTEM));
+				 DRM_VSVM_ADVICE_SYSTEM));
 	ASSERT_EQ(0, vsvm_gpu_fill(&self->gpu, self->mem, self->size, 7));
 	EXPECT_EQ((long)n, vsvm_count(&self->gpu, self->mem + a,
 				      n * self->page, DRM_VSVM_PLACE_SYSTEM));
@@ -1338,7 +1338,7 @@ TEST_F(op, advise_part)
 	EXPECT_EQ(0, value_at(self, self->mem, self->size, 7));
 
 	ASSERT_EQ(0, vsvm_advise(&self->gpu, self->mem, self->size,
-				 DRM_VSVM_PLACE_NONE));
+				 DRM_VSVM_ADVICE_DEFAULT));
 	ASSERT_EQ(0, vsvm_prefetch(&self->gpu, self->mem, self->size,
 				   DRM_VSVM_PLACE_SYSTEM));
 	ASSERT_EQ(0, vsvm_gpu_fill(&self->gpu, self->mem, self->size, 8));
@@ -1354,7 +1354,7 @@ static int advise_more(struct _test_data_op *self, uint32_t timeslice,
 		.vm_id = self->gpu.vm,
 		.start = (uintptr_t)self->mem,
 		.size = self->size,
-		.place = DRM_VSVM_PLACE_DEVICE,
+		.advice = DRM_VSVM_ADVICE_DEVICE,
 		.timeslice_ms = timeslice,
 		.fault_window = window,
 	};
@@ -1459,7 +1459,7 @@ FIXTURE_TEARDOWN(pair)
 	munmap(self->mem, self->size);
 	for (i = 0; i < 2; i++) {
 		EXPECT_EQ(0, vsvm_wait_used(self->gpu[i].fd,
-					    self->gpu[i].query.vram_used));
+					    self->gpu[i].stats.vram_used));
 		vsvm_gpu_close(&self->gpu[i]);
 	}
 	vsvm_set_peers(true);
@@ -1516,7 +1516,7 @@ TEST_F(pair, advise_device)
 	sum = vsvm_checksum(self->mem, self->size);
 	for (i = 0; i < 2; i++)
 		ASSERT_EQ(0, vsvm_advise(&self->gpu[i], self->mem, self->size,
-					 DRM_VSVM_PLACE_DEVICE));
+					 DRM_VSVM_ADVICE_DEVICE));
 	for (i = 0; i < 4; i++) {
 		ASSERT_EQ(0, gpu_sum_is(&self->gpu[i & 1], self->mem,
 					self->size, sum));
@@ -1753,7 +1753,7 @@ TEST_F_TIMEOUT(gpu, memcg_limit, TIMEOUT)
 	EXPECT_EQ(0, run_in_cgroup("5M", work_beyond_limit));
 	EXPECT_LT(0, cgroup_figure(CGROUP "/memory.events", "max "));
 	EXPECT_EQ(0, cgroup_figure(CGROUP "/memory.events", "oom_kill "));
-	EXPECT_EQ(0, vsvm_wait_used(self->gpu.fd, self->gpu.query.vram_used));
+	EXPECT_EQ(0, vsvm_wait_used(self->gpu.fd, self->gpu.stats.vram_used));
 	/* No mapping of a page was counted once too often, or too rarely. */
 	EXPECT_EQ(0, cgroup_figure(CGROUP "/memory.stat", "anon "));
 	EXPECT_EQ(0, rmdir(CGROUP));
@@ -1776,7 +1776,7 @@ static int work_in_many_tables(struct vsvm_gpu *gpu)
 
 	for (i = 0; i < TABLES; i++) {
 		mem = vsvm_alloc(page, TABLE_ENTRIES * page);
-		if (!mem || vsvm_advise(gpu, mem, page, DRM_VSVM_PLACE_SYSTEM))
+		if (!mem || vsvm_advise(gpu, mem, page, DRM_VSVM_ADVICE_SYSTEM))
 			return 3;
 		if (vsvm_gpu_checksum(gpu, mem, 8, &sum))
 			return 4;
@@ -1810,7 +1810,7 @@ static int job_beyond_limit(struct vsvm_gpu *gpu)
 	char *mem = vsvm_alloc(2 * n * page, page);
 
 	if (!ops || !mem ||
-	    vsvm_advise(gpu, mem, 2 * n * page, DRM_VSVM_PLACE_SYSTEM))
+	    vsvm_advise(gpu, mem, 2 * n * page, DRM_VSVM_ADVICE_SYSTEM))
 		return -1;
 	for (i = 0; i < n; i++) {
 		if (mprotect(mem + (2 * i + 1) * page, page, PROT_READ))
@@ -1847,7 +1847,7 @@ TEST_F_TIMEOUT(gpu, memcg_without_memory, TIMEOUT)
 /* A working set of more than the device has, over and over. */
 TEST_F_TIMEOUT(gpu, thrash, TIMEOUT)
 {
-	struct drm_vsvm_query before, after;
+	struct drm_vsvm_stats before, after;
 	size_t size, piece, i, bad = 0;
 	uint64_t one = 1;
 	uint64_t *mem;
@@ -1857,7 +1857,7 @@ TEST_F_TIMEOUT(gpu, thrash, TIMEOUT)
 	piece = self->gpu.query.chunk_size / 2;
 	mem = vsvm_alloc(size, self->gpu.query.chunk_size);
 	ASSERT_NE(NULL, mem);
-	ASSERT_EQ(0, vsvm_query(self->gpu.fd, &before));
+	ASSERT_EQ(0, vsvm_stats(self->gpu.fd, &before));
 
 	for (i = 0; i < size; i += piece)
 		ASSERT_EQ(0, vsvm_gpu_fill(&self->gpu, mem + i / 8, piece, i + 1));
@@ -1867,8 +1867,8 @@ TEST_F_TIMEOUT(gpu, thrash, TIMEOUT)
 			ASSERT_EQ(0, vsvm_gpu_muladd(&self->gpu, mem + i / 8,
 						     mem + i / 8, &one,
 						     piece));
-	ASSERT_EQ(0, vsvm_query(self->gpu.fd, &after));
-	EXPECT_LE(after.vram_used, after.vram_size);
+	ASSERT_EQ(0, vsvm_stats(self->gpu.fd, &after));
+	EXPECT_LE(after.vram_used, self->gpu.query.vram_size);
 	EXPECT_LT(before.evictions, after.evictions);
 	for (i = 0; i < size; i += piece)
 		bad += vsvm_verify_value(mem + i / 8, piece, 4 * (i + 1)) != -1;
@@ -1893,7 +1893,7 @@ static int work_in_full_ranges(struct vsvm_gpu *gpu)
 
 	mem = vsvm_alloc(RANGES * size, size);
 	if (!mem || madvise(mem, RANGES * size, MADV_NOHUGEPAGE) ||
-	    vsvm_advise(gpu, mem, RANGES * size, DRM_VSVM_PLACE_SYSTEM))
+	    vsvm_advise(gpu, mem, RANGES * size, DRM_VSVM_ADVICE_SYSTEM))
 		return 3;
 	/* There has to be something, for a range to be of that size. */
 	for (i = 0; i < RANGES * size; i += getpagesize())

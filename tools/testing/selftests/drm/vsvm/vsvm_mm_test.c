@@ -70,7 +70,7 @@ FIXTURE_SETUP(mm)
 FIXTURE_TEARDOWN(mm)
 {
 	munmap(self->mem, self->size);
-	EXPECT_EQ(0, vsvm_wait_used_ms(self->gpu.fd, self->gpu.query.vram_used,
+	EXPECT_EQ(0, vsvm_wait_used_ms(self->gpu.fd, self->gpu.stats.vram_used,
 				       10000));
 	vsvm_gpu_close(&self->gpu);
 }
@@ -245,7 +245,7 @@ TEST_F(mm, mlock_munmap_returns_device_memory)
 	int round;
 
 	munmap(self->mem, self->size);
-	ASSERT_EQ(0, vsvm_wait_used_ms(self->gpu.fd, self->gpu.query.vram_used,
+	ASSERT_EQ(0, vsvm_wait_used_ms(self->gpu.fd, self->gpu.stats.vram_used,
 				       10000));
 	for (round = 0; round < 4; round++) {
 		char *mem = vsvm_alloc(size, size);
@@ -261,7 +261,7 @@ TEST_F(mm, mlock_munmap_returns_device_memory)
 		munmap(mem, size);
 		ASSERT_EQ(0, use_cpu(1));
 		ASSERT_EQ(0, vsvm_wait_used_ms(self->gpu.fd,
-					       self->gpu.query.vram_used,
+					       self->gpu.stats.vram_used,
 					       5000));
 	}
 }
@@ -569,7 +569,7 @@ static int prefetch_once(struct vsvm_gpu *gpu, void *mem, size_t size)
 {
 	int ret;
 
-	ret = vsvm_advise(gpu, mem, size, DRM_VSVM_PLACE_SYSTEM);
+	ret = vsvm_advise(gpu, mem, size, DRM_VSVM_ADVICE_SYSTEM);
 	if (!ret)
 		ret = to_device(gpu, mem, size);
 	if (!ret)

@@ -722,13 +722,13 @@ static void do_advise(struct thread *t)
 		.vm_id = t->gpu[device].vm,
 		.start = (uintptr_t)r->mem + first * page_size,
 		.size = n * page_size,
-		.place = below(t, 3),
+		.advice = below(t, 3),
 		.timeslice_ms = below(t, 8) == 0,
 		.fault_window = below(t, 3) * page_size,
 	};
 
-	note(t, "advise region %d pages %zu+%zu place %u", region_index(t, r),
-	     first, n, args.place);
+	note(t, "advise region %d pages %zu+%zu as %u", region_index(t, r),
+	     first, n, args.advice);
 	ret = vsvm_ioctl(t->gpu[device].fd, DRM_IOCTL_VSVM_ADVISE, &args);
 	if (ret && !(ret == -ENODEV && device && option.unbind))
 		fail(t, "advise: %s", strerror(-ret));
@@ -1190,10 +1190,10 @@ static bool check_shared(void)
 }
 
 /* All memory of the process, its models included, goes with its mappings. */
-static bool check_device_memory(const struct drm_vsvm_query *before)
+static bool check_device_memory(const struct drm_vsvm_stats *before)
 {
 	struct thread *t;
-	struct drm_vsvm_query after = {};
+	struct drm_vsvm_stats after = {};
 	int i, k, ret;
 	size_t j;
 
@@ -1210,7 +1210,7 @@ static bool check_device_memory(const struct drm_vsvm_query *before)
 	munmap(shared, SHARED_WORDS / 4 * page_size);
 	ret = vsvm_wait_used(threads[0].gpu[0].fd, before->vram_used);
 	if (ret) {
-		vsvm_query(threads[0].gpu[0].fd, &after);
+		vsvm_stats(threads[0].gpu[0].fd, &after);
 		ksft_print_msg("%llu KiB of device memory in use, not %llu: %s\n",
 			       (unsigned long long)after.vram_used >> 10,
 			       (unsigned long long)before->vram_used >> 10,
@@ -1219,13 +1219,13 @@ static bool check_device_memory(const struct drm_vsvm_query *before)
 	return !ret;
 }
 
-static void report(double took, const struct drm_vsvm_query *before)
+static void report(double took, const struct drm_vsvm_stats *before)
 {
-	struct drm_vsvm_query after = {};
+	struct drm_vsvm_stats after = {};
 	uint64_t ops = 0;
 	int i;
 
-	vsvm_query(threads[0].gpu[0].fd, &after);
+	vsvm_stats(threads[0].gpu[0].fd, &after);
 	for (i = 0; i < option.threads; i++) {
 		ops += threads[i].op;
 		ksft_test_result(!threads[i].failed,
@@ -1314,7 +1314,7 @@ static void parse(int argc, char **argv)
 
 int main(int argc, char **argv)
 {
-	struct drm_vsvm_query before;
+	struct drm_vsvm_stats before;
 	pthread_t unbind;
 	int i, ret, unbind_error = 0;
 	double began;
@@ -1329,8 +1329,8 @@ int main(int argc, char **argv)
 	ret = setup();
 	if (ret)
 		ksft_exit_fail_msg("cannot start: %s\n", strerror(-ret));
-	if (vsvm_query(threads[0].gpu[0].fd, &before))
-		ksft_exit_fail_msg("no query\n");
+	if (vsvm_stats(threads[0].gpu[0].fd, &before))
+		ksft_exit_fail_msg("no counters\n");
 
 	began = vsvm_now_ms();
 	deadline = began + (option.seconds ? option.seconds * 1e3 : 1e12);

@@ -44,7 +44,7 @@ FIXTURE_SETUP(race)
 FIXTURE_TEARDOWN(race)
 {
 	munmap(self->mem, self->size);
-	EXPECT_EQ(0, vsvm_wait_used(self->gpu.fd, self->gpu.query.vram_used));
+	EXPECT_EQ(0, vsvm_wait_used(self->gpu.fd, self->gpu.stats.vram_used));
 	vsvm_gpu_close(&self->gpu);
 }
 
@@ -515,7 +515,7 @@ static void wait_for_storm(struct storm *storm)
 TEST_F_TIMEOUT(race, neighbours_change_all_the_time, TIMEOUT)
 {
 	size_t size = 512 * self->page;
-	struct drm_vsvm_query before, after;
+	struct drm_vsvm_stats before, after;
 	struct storm storm = {};
 	uint64_t round = 0;
 	uint64_t *mem;
@@ -524,19 +524,19 @@ TEST_F_TIMEOUT(race, neighbours_change_all_the_time, TIMEOUT)
 	mem = vsvm_alloc(size, size);
 	ASSERT_NE(NULL, mem);
 	ASSERT_EQ(0, vsvm_advise(&self->gpu, mem, size,
-				 DRM_VSVM_PLACE_SYSTEM));
+				 DRM_VSVM_ADVICE_SYSTEM));
 	storm.mem = (char *)mem + self->page;
 	storm.size = size - self->page;
 	ASSERT_EQ(0, pthread_create(&storm.thread, NULL, discard_all_the_time,
 				    &storm));
 	do {
 		wait_for_storm(&storm);
-		ret = vsvm_query(self->gpu.fd, &before);
+		ret = vsvm_stats(self->gpu.fd, &before);
 		if (!ret)
 			ret = vsvm_gpu_fill(&self->gpu, mem, self->page,
 					    ++round);
 		if (!ret)
-			ret = vsvm_query(self->gpu.fd, &after);
+			ret = vsvm_stats(self->gpu.fd, &after);
 	} while (!ret && after.gpu_faults != before.gpu_faults);
 	atomic_store(&storm.stop, true);
 	ASSERT_EQ(0, pthread_join(storm.thread, NULL));
@@ -703,14 +703,14 @@ FIXTURE_SETUP(unplug)
 /* It works again, and all its memory is free. */
 FIXTURE_TEARDOWN(unplug)
 {
-	struct drm_vsvm_query query;
+	struct drm_vsvm_stats stats;
 	struct vsvm_gpu gpu;
 
 	vsvm_gpu_close(&self->gpu);
 	vsvm_bind(0, true);
 	ASSERT_EQ(0, vsvm_gpu_open(&gpu, 0));
-	ASSERT_EQ(0, vsvm_query(gpu.fd, &query));
-	EXPECT_EQ(0ULL, query.vram_used);
+	ASSERT_EQ(0, vsvm_stats(gpu.fd, &stats));
+	EXPECT_EQ(0ULL, stats.vram_used);
 	EXPECT_EQ(0, vsvm_gpu_fill(&gpu, self->mem, self->size, 99));
 	EXPECT_EQ(-1, vsvm_verify_value(self->mem, self->size, 99));
 	munmap(self->mem, self->size);

@@ -170,27 +170,27 @@ FIXTURE_VARIANT(wp)
 {
 	bool shared;
 	bool touched;
-	uint32_t place;
+	uint32_t advice;
 };
 
 FIXTURE_VARIANT_ADD(wp, anon) {
-	.touched = true, .place = DRM_VSVM_PLACE_SYSTEM,
+	.touched = true, .advice = DRM_VSVM_ADVICE_SYSTEM,
 };
 
 FIXTURE_VARIANT_ADD(wp, anon_on_device) {
-	.touched = true, .place = DRM_VSVM_PLACE_DEVICE,
+	.touched = true, .advice = DRM_VSVM_ADVICE_DEVICE,
 };
 
 FIXTURE_VARIANT_ADD(wp, anon_untouched) {
-	.place = DRM_VSVM_PLACE_SYSTEM,
+	.advice = DRM_VSVM_ADVICE_SYSTEM,
 };
 
 FIXTURE_VARIANT_ADD(wp, shared) {
-	.shared = true, .touched = true, .place = DRM_VSVM_PLACE_SYSTEM,
+	.shared = true, .touched = true, .advice = DRM_VSVM_ADVICE_SYSTEM,
 };
 
 FIXTURE_VARIANT_ADD(wp, shared_untouched) {
-	.shared = true, .place = DRM_VSVM_PLACE_SYSTEM,
+	.shared = true, .advice = DRM_VSVM_ADVICE_SYSTEM,
 };
 
 FIXTURE_SETUP(wp)
@@ -206,12 +206,12 @@ FIXTURE_SETUP(wp)
 	ASSERT_NE(NULL, self->mem);
 	ASSERT_NE(MAP_FAILED, (void *)self->mem);
 	ASSERT_EQ(0, vsvm_advise(&self->gpu, self->mem, self->size,
-				 variant->place));
+				 variant->advice));
 	if (variant->touched)
 		vsvm_fill(self->mem, self->size, 1);
-	if (variant->place == DRM_VSVM_PLACE_DEVICE)
+	if (variant->advice == DRM_VSVM_ADVICE_DEVICE)
 		ASSERT_EQ(0, vsvm_prefetch(&self->gpu, self->mem, self->size,
-					   variant->place));
+					   DRM_VSVM_PLACE_DEVICE));
 }
 
 FIXTURE_TEARDOWN(wp)
@@ -312,7 +312,7 @@ static int work_in_ranges(struct vsvm_gpu *gpu)
 	char *mem;
 
 	mem = vsvm_alloc(RANGES * range, range);
-	if (!mem || vsvm_advise(gpu, mem, RANGES * range, DRM_VSVM_PLACE_SYSTEM))
+	if (!mem || vsvm_advise(gpu, mem, RANGES * range, DRM_VSVM_ADVICE_SYSTEM))
 		return 3;
 	for (i = 0; i < RANGES; i++) {
 		if (vsvm_gpu_checksum(gpu, mem + i * range, 8, &sum))
@@ -387,7 +387,7 @@ static int read_strided(struct vsvm_gpu *gpu, size_t stride)
 	if (!ops || base == MAP_FAILED || munmap(base, (SPARSE + 1) * stride))
 		return -ENOMEM;
 	base += stride - (uintptr_t)base % stride;
-	if (vsvm_advise(gpu, base, SPARSE * stride, DRM_VSVM_PLACE_SYSTEM))
+	if (vsvm_advise(gpu, base, SPARSE * stride, DRM_VSVM_ADVICE_SYSTEM))
 		return -EINVAL;
 
 	for (i = 0; i < SPARSE; i++) {
@@ -452,7 +452,7 @@ static int work_with_advice(struct vsvm_gpu *gpu)
 		gpu->vm = vms[i];
 		for (k = 0; k < n; k++)
 			if (vsvm_advise(gpu, (void *)((2 * k + 1) * page), page,
-					DRM_VSVM_PLACE_SYSTEM))
+					DRM_VSVM_ADVICE_SYSTEM))
 				return 4;
 	}
 	gpu->vm = first;

@@ -90,7 +90,6 @@ TEST_F(svm, query)
 
 	EXPECT_EQ(0, q->device);
 	EXPECT_NE(0, q->vram_size);
-	EXPECT_LE(q->vram_used, q->vram_size);
 	EXPECT_EQ(self->page_size, q->page_size);
 	EXPECT_LE(q->chunk_size, q->vram_size);
 	EXPECT_EQ(0, q->chunk_size % q->page_size);
@@ -111,10 +110,25 @@ TEST_F(svm, query)
 				      (void *)self->page_size));
 }
 
-static int raw_query(int fd, struct drm_vsvm_query *query)
+TEST_F(svm, stats)
 {
-	memset(query, 0, sizeof(*query));
-	return vsvm_ioctl(fd, DRM_IOCTL_VSVM_QUERY, query);
+	struct drm_vsvm_stats *s = &self->gpu.stats;
+
+	EXPECT_LE(s->vram_used, self->gpu.query.vram_size);
+
+	s->flags = 1;
+	EXPECT_EQ(-EINVAL, vsvm_ioctl(self->gpu.fd, DRM_IOCTL_VSVM_STATS, s));
+	s->flags = 0;
+	s->pad = 1;
+	EXPECT_EQ(-EINVAL, vsvm_ioctl(self->gpu.fd, DRM_IOCTL_VSVM_STATS, s));
+	EXPECT_EQ(-EFAULT, vsvm_ioctl(self->gpu.fd, DRM_IOCTL_VSVM_STATS,
+				      (void *)self->page_size));
+}
+
+static int raw_stats(int fd, struct drm_vsvm_stats *stats)
+{
+	memset(stats, 0, sizeof(*stats));
+	return vsvm_ioctl(fd, DRM_IOCTL_VSVM_STATS, stats);
 }
 
 /* Use the device with a file of its own, and go. */
@@ -132,15 +146,15 @@ static int use_device(void)
 	return vsvm_prefetch(&gpu, mem, size, DRM_VSVM_PLACE_DEVICE) ? 3 : 0;
 }
 
-/* Nobody learns from it what others do. */
-TEST_F(svm, query_is_private)
+/* They tell nobody about others. */
+TEST_F(svm, stats_are_private)
 {
-	struct drm_vsvm_query before, meanwhile, after;
+	struct drm_vsvm_stats before, meanwhile, after;
 	int status, ready[2], done[2];
 	char byte = 0;
 	pid_t pid;
 
-	ASSERT_EQ(0, raw_query(self->gpu.fd, &before));
+	ASSERT_EQ(0, raw_stats(self->gpu.fd, &before));
 	EXPECT_EQ(0, before.vram_used);
 	ASSERT_EQ(0, pipe(ready));
 	ASSERT_EQ(0, pipe(done));
@@ -153,7 +167,7 @@ TEST_F(svm, query_is_private)
 		_exit(status);
 	}
 	ASSERT_EQ(1, read(ready[0], &byte, 1));
-	EXPECT_EQ(0, raw_query(self->gpu.fd, &meanwhile));
+	EXPECT_EQ(0, raw_stats(self->gpu.fd, &meanwhile));
 	EXPECT_EQ(0, memcmp(&before, &meanwhile, sizeof(before)));
 	ASSERT_EQ(1, write(done[1], &byte, 1));
 	ASSERT_EQ(pid, waitpid(pid, &status, 0));
@@ -161,7 +175,7 @@ TEST_F(svm, query_is_private)
 
 	/* What the file itself does is told. */
 	ASSERT_EQ(0, vsvm_gpu_fill(&self->gpu, self->mem, self->size, 1));
-	ASSERT_EQ(0, raw_query(self->gpu.fd, &after));
+	ASSERT_EQ(0, raw_stats(self->gpu.fd, &after));
 	EXPECT_EQ(self->size, after.vram_used);
 	EXPECT_EQ(before.jobs + 1, after.jobs);
 	EXPECT_LT(before.gpu_faults, after.gpu_faults);
@@ -171,7 +185,8 @@ TEST_F(svm, query_is_private)
 TEST_F(svm, all_ioctls_can_return)
 {
 	static const unsigned long requests[] = {
-		DRM_IOCTL_VSVM_QUERY, DRM_IOCTL_VSVM_VM_CREATE,
+		DRM_IOCTL_VSVM_QUERY, DRM_IOCTL_VSVM_STATS,
+		DRM_IOCTL_VSVM_VM_CREATE,
 		DRM_IOCTL_VSVM_VM_DESTROY, DRM_IOCTL_VSVM_PREFETCH,
 		DRM_IOCTL_VSVM_RESIDENCY, DRM_IOCTL_VSVM_ADVISE,
 		DRM_IOCTL_VSVM_EXEC, DRM_IOCTL_VSVM_JOB_STATUS,
@@ -280,13 +295,10 @@ TEST_F(svm, vm_handles)
 	EXPECT_BAD_POINTER();						\
 } while (0)
 
-/* What says in addition where memory should be. */
-#define EXPECT_BAD_PLACE() do {						\
+/* The fields that say how the CPU may take pages back. */
+#define EXPECT_BAD_LIMITS() do {					\
 	struct drm_vsvm_query *q = &self->gpu.query;			\
 									\
-	EXPECT_BAD(-EINVAL, place, DRM_VSVM_PLACE_PEER);		\
-	EXPECT_BAD(-EINVAL, place, DRM_VSVM_PLACE_UNMAPPED);		\
-	EXPECT_BAD(-EINVAL, place, UINT_MAX);				\
 	EXPECT_BAD(-EINVAL, timeslice_ms, q->max_timeslice_ms + 1);	\
 	EXPECT_BAD(-EINVAL, fault_window, 1);				\
 	EXPECT_BAD(-EINVAL, fault_window,				\
@@ -301,8 +313,11 @@ TEST_F(svm, prefetch_invalid)
 	const unsigned long request = DRM_IOCTL_VSVM_PREFETCH;
 
 	EXPECT_BAD_RANGE();
-	EXPECT_BAD_PLACE();
+	EXPECT_BAD_LIMITS();
 	EXPECT_BAD(-EINVAL, place, DRM_VSVM_PLACE_NONE);
+	EXPECT_BAD(-EINVAL, place, DRM_VSVM_PLACE_PEER);
+	EXPECT_BAD(-EINVAL, place, DRM_VSVM_PLACE_UNMAPPED);
+	EXPECT_BAD(-EINVAL, place, UINT_MAX);
 
 	good.place = DRM_VSVM_PLACE_SYSTEM;
 	EXPECT_BAD(-EINVAL, timeslice_ms, 1);
@@ -339,24 +354,27 @@ TEST_F(svm, advise_invalid)
 	uint64_t page = self->page_size;
 
 	EXPECT_BAD_RANGE();
-	EXPECT_BAD_PLACE();
+	EXPECT_BAD_LIMITS();
+	EXPECT_BAD(-EINVAL, advice, DRM_VSVM_ADVICE_DEVICE + 1);
+	EXPECT_BAD(-EINVAL, advice, UINT_MAX);
 	EXPECT_BAD(-EINVAL, flags, 1u << 0);
 
 	/* The limits themselves are allowed, and so is what is not mapped. */
 	EXPECT_BAD(0, timeslice_ms, self->gpu.query.max_timeslice_ms);
 	EXPECT_BAD(0, fault_window, self->gpu.query.chunk_size);
-	EXPECT_BAD(0, place, DRM_VSVM_PLACE_SYSTEM);
-	EXPECT_BAD(0, place, DRM_VSVM_PLACE_DEVICE);
+	EXPECT_BAD(0, advice, DRM_VSVM_ADVICE_SYSTEM);
+	EXPECT_BAD(0, advice, DRM_VSVM_ADVICE_DEVICE);
 	EXPECT_BAD(0, start, page);
 	EXPECT_EQ(NPAGES, count_all(self, DRM_VSVM_PLACE_NONE));
 }
 
 /* Each second page, so that none is a neighbour of another. */
-static int advise_page(struct _test_data_svm *self, uint32_t i, uint32_t place)
+static int advise_page(struct _test_data_svm *self, uint32_t i,
+		       uint32_t advice)
 {
 	char *addr = self->mem + 2 * i * self->page_size;
 
-	return vsvm_advise(&self->gpu, addr, self->page_size, place);
+	return vsvm_advise(&self->gpu, addr, self->page_size, advice);
 }
 
 TEST_F(svm, max_advice)
@@ -366,26 +384,26 @@ TEST_F(svm, max_advice)
 
 	/* Of addresses, whatever there is. */
 	for (i = 0; i < n; i++)
-		ASSERT_EQ(0, advise_page(self, i, DRM_VSVM_PLACE_SYSTEM));
-	EXPECT_EQ(-ENOSPC, advise_page(self, n, DRM_VSVM_PLACE_SYSTEM));
+		ASSERT_EQ(0, advise_page(self, i, DRM_VSVM_ADVICE_SYSTEM));
+	EXPECT_EQ(-ENOSPC, advise_page(self, n, DRM_VSVM_ADVICE_SYSTEM));
 
 	/* What replaces or removes is no more. */
-	EXPECT_EQ(0, advise_page(self, 1, DRM_VSVM_PLACE_DEVICE));
-	EXPECT_EQ(0, advise_page(self, n, DRM_VSVM_PLACE_NONE));
-	EXPECT_EQ(0, advise_page(self, 2, DRM_VSVM_PLACE_NONE));
-	EXPECT_EQ(0, advise_page(self, n, DRM_VSVM_PLACE_SYSTEM));
-	EXPECT_EQ(-ENOSPC, advise_page(self, 2, DRM_VSVM_PLACE_SYSTEM));
+	EXPECT_EQ(0, advise_page(self, 1, DRM_VSVM_ADVICE_DEVICE));
+	EXPECT_EQ(0, advise_page(self, n, DRM_VSVM_ADVICE_DEFAULT));
+	EXPECT_EQ(0, advise_page(self, 2, DRM_VSVM_ADVICE_DEFAULT));
+	EXPECT_EQ(0, advise_page(self, n, DRM_VSVM_ADVICE_SYSTEM));
+	EXPECT_EQ(-ENOSPC, advise_page(self, 2, DRM_VSVM_ADVICE_SYSTEM));
 
 	/* One in place of all; cutting it makes three. */
 	EXPECT_EQ(0, vsvm_advise(&self->gpu, self->mem, size,
-				 DRM_VSVM_PLACE_SYSTEM));
+				 DRM_VSVM_ADVICE_SYSTEM));
 	for (i = 1; 2 * i + 1 <= n; i++)
-		ASSERT_EQ(0, advise_page(self, i, DRM_VSVM_PLACE_DEVICE));
+		ASSERT_EQ(0, advise_page(self, i, DRM_VSVM_ADVICE_DEVICE));
 	if (n % 2 == 0)
-		EXPECT_EQ(-ENOSPC, advise_page(self, i, DRM_VSVM_PLACE_DEVICE));
+		EXPECT_EQ(-ENOSPC, advise_page(self, i, DRM_VSVM_ADVICE_DEVICE));
 	EXPECT_EQ(0, vsvm_advise(&self->gpu, self->mem, size,
-				 DRM_VSVM_PLACE_NONE));
-	EXPECT_EQ(0, advise_page(self, 0, DRM_VSVM_PLACE_SYSTEM));
+				 DRM_VSVM_ADVICE_DEFAULT));
+	EXPECT_EQ(0, advise_page(self, 0, DRM_VSVM_ADVICE_SYSTEM));
 }
 
 TEST_F(svm, exec_invalid)
@@ -619,8 +637,8 @@ TEST_F(svm, sync_invalid)
 	good.flags = 0;
 	EXPECT_BAD_SYNC(-ENOENT, handle, 0);
 	EXPECT_BAD_SYNC(-ENOENT, handle, good.handle + 1);
-	EXPECT_BAD_SYNC(-EINVAL, point, 0);
-	EXPECT_BAD_SYNC(-EINVAL, point, 1);
+	EXPECT_BAD_SYNC(-EINVAL, timeline_value, 0);
+	EXPECT_BAD_SYNC(-EINVAL, timeline_value, 1);
 #undef EXPECT_BAD_SYNC
 	EXPECT_EQ(NPAGES, count_all(self, DRM_VSVM_PLACE_NONE));
 
@@ -683,7 +701,7 @@ TEST_F(svm, other_process)
 	ASSERT_EQ(pid, waitpid(pid, &status, 0));
 	EXPECT_EQ(0, status);
 	EXPECT_EQ(NPAGES, count_all(self, DRM_VSVM_PLACE_NONE));
-	EXPECT_EQ(0, vsvm_wait_used(self->gpu.fd, self->gpu.query.vram_used));
+	EXPECT_EQ(0, vsvm_wait_used(self->gpu.fd, self->gpu.stats.vram_used));
 }
 
 TEST_F_TIMEOUT(svm, round_trip, TIMEOUT)
@@ -718,7 +736,7 @@ TEST_F_TIMEOUT(svm, round_trip, TIMEOUT)
 
 	ASSERT_EQ(0, to_device(self));
 	EXPECT_EQ(sum, vsvm_checksum(self->mem, self->size));
-	EXPECT_EQ(0, vsvm_wait_used(self->gpu.fd, self->gpu.query.vram_used));
+	EXPECT_EQ(0, vsvm_wait_used(self->gpu.fd, self->gpu.stats.vram_used));
 }
 
 /* What was never written is zero, whatever the device memory held before. */
@@ -729,7 +747,7 @@ TEST_F(svm, untouched_is_zero)
 	vsvm_fill(self->mem, self->size, 2);
 	ASSERT_EQ(0, to_device(self));
 	ASSERT_EQ(0, madvise(self->mem, self->size, MADV_DONTNEED));
-	EXPECT_EQ(0, vsvm_wait_used(self->gpu.fd, self->gpu.query.vram_used));
+	EXPECT_EQ(0, vsvm_wait_used(self->gpu.fd, self->gpu.stats.vram_used));
 
 	ASSERT_EQ(0, to_device(self));
 	EXPECT_EQ(NPAGES, count_all(self, DRM_VSVM_PLACE_DEVICE));
@@ -942,7 +960,7 @@ TEST_F(svm, partial_munmap)
 	EXPECT_EQ(NPAGES / 2, count_all(self, DRM_VSVM_PLACE_DEVICE));
 	EXPECT_EQ((long long)half, vsvm_fdinfo(self->gpu.fd, "drm-resident-vram"));
 	EXPECT_EQ(sum, vsvm_checksum(self->mem + half, half));
-	EXPECT_EQ(0, vsvm_wait_used(self->gpu.fd, self->gpu.query.vram_used));
+	EXPECT_EQ(0, vsvm_wait_used(self->gpu.fd, self->gpu.stats.vram_used));
 }
 
 TEST_F(svm, mremap)
@@ -968,7 +986,7 @@ TEST_F(svm, mremap)
 
 TEST_F_TIMEOUT(svm, eviction, TIMEOUT)
 {
-	struct drm_vsvm_query query;
+	struct drm_vsvm_stats stats;
 	size_t size = self->gpu.query.vram_size * 3 / 2;
 	uint64_t sum;
 	char *mem;
@@ -983,9 +1001,9 @@ TEST_F_TIMEOUT(svm, eviction, TIMEOUT)
 
 	EXPECT_EQ(0, vsvm_prefetch(&self->gpu, mem, size,
 				   DRM_VSVM_PLACE_DEVICE));
-	ASSERT_EQ(0, vsvm_query(self->gpu.fd, &query));
-	EXPECT_LE(query.vram_used, query.vram_size);
-	EXPECT_GT(query.vram_used, query.vram_size / 2);
+	ASSERT_EQ(0, vsvm_stats(self->gpu.fd, &stats));
+	EXPECT_LE(stats.vram_used, self->gpu.query.vram_size);
+	EXPECT_GT(stats.vram_used, self->gpu.query.vram_size / 2);
 	/* The oldest goes first. */
 	EXPECT_EQ(0, count_all(self, DRM_VSVM_PLACE_DEVICE));
 	EXPECT_EQ(0, vsvm_count(&self->gpu, mem, self->size,
@@ -1059,7 +1077,7 @@ TEST_F(svm, close_keeps_memory)
 	EXPECT_EQ(NPAGES, count_all(self, DRM_VSVM_PLACE_DEVICE));
 	EXPECT_EQ(0, vsvm_fdinfo(self->gpu.fd, "drm-total-vram"));
 	EXPECT_EQ(sum, vsvm_checksum(self->mem, self->size));
-	EXPECT_EQ(0, vsvm_wait_used(self->gpu.fd, self->gpu.query.vram_used));
+	EXPECT_EQ(0, vsvm_wait_used(self->gpu.fd, self->gpu.stats.vram_used));
 }
 
 TEST_F(svm, fdinfo)
@@ -1083,7 +1101,7 @@ TEST_F(svm, fdinfo)
 		  vsvm_fdinfo(self->gpu.fd, "drm-resident-vram"));
 
 	munmap(self->mem, self->size);
-	EXPECT_EQ(0, vsvm_wait_used(self->gpu.fd, self->gpu.query.vram_used));
+	EXPECT_EQ(0, vsvm_wait_used(self->gpu.fd, self->gpu.stats.vram_used));
 	EXPECT_EQ(0, vsvm_fdinfo(self->gpu.fd, "drm-total-vram"));
 }
 
@@ -1241,6 +1259,7 @@ TEST_F_TIMEOUT(svm, kmemleak, TIMEOUT)
 TEST_F_TIMEOUT(svm, unbind, TIMEOUT)
 {
 	struct drm_vsvm_query query;
+	struct drm_vsvm_stats stats;
 	struct drm_vsvm_job_status status;
 	struct drm_vsvm_op op;
 	uint64_t sum;
@@ -1254,6 +1273,8 @@ TEST_F_TIMEOUT(svm, unbind, TIMEOUT)
 	ASSERT_EQ(0, vsvm_bind(0, false));
 
 	EXPECT_EQ(-ENODEV, vsvm_query(self->gpu.fd, &query));
+	EXPECT_EQ(-ENODEV, vsvm_ioctl(self->gpu.fd, DRM_IOCTL_VSVM_STATS,
+				      &stats));
 	EXPECT_EQ(-ENODEV, to_device(self));
 	EXPECT_EQ(-ENODEV, vsvm_vm_create(self->gpu.fd, &vm));
 	EXPECT_EQ(-ENODEV, vsvm_vm_destroy(self->gpu.fd, self->gpu.vm));
@@ -1273,8 +1294,8 @@ TEST_F_TIMEOUT(svm, unbind, TIMEOUT)
 	close(self->gpu.fd);
 	self->gpu.fd = fd;
 	ASSERT_EQ(0, vsvm_vm_create(self->gpu.fd, &self->gpu.vm));
-	ASSERT_EQ(0, vsvm_query(self->gpu.fd, &query));
-	EXPECT_EQ(0, query.vram_used);
+	ASSERT_EQ(0, vsvm_stats(self->gpu.fd, &stats));
+	EXPECT_EQ(0, stats.vram_used);
 	ASSERT_EQ(0, to_device(self));
 	EXPECT_EQ(NPAGES, count_all(self, DRM_VSVM_PLACE_DEVICE));
 	EXPECT_EQ(sum, vsvm_checksum(self->mem, self->size));

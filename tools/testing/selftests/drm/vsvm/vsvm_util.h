@@ -22,8 +22,9 @@ enum vsvm_pagemap {
 struct vsvm_gpu {
 	int fd;
 	uint32_t vm;
-	/* As it was when the device was opened. */
 	struct drm_vsvm_query query;
+	/* As they were when the device was opened. */
+	struct drm_vsvm_stats stats;
 	/*
 	 * Where vsvm_gpu_*() have the device write results: shared memory,
 	 * which stays where it is and does not show in any count.
@@ -38,8 +39,9 @@ int vsvm_open(unsigned int device);
 int vsvm_gpu_open(struct vsvm_gpu *gpu, unsigned int device);
 void vsvm_gpu_close(struct vsvm_gpu *gpu);
 int vsvm_ioctl(int fd, unsigned long request, void *arg);
-/* Where debugfs can be read, vram_used is that of all users of the device. */
 int vsvm_query(int fd, struct drm_vsvm_query *query);
+/* Where debugfs can be read, vram_used is that of all users of the device. */
+int vsvm_stats(int fd, struct drm_vsvm_stats *stats);
 int vsvm_vm_create(int fd, uint32_t *vm);
 int vsvm_vm_destroy(int fd, uint32_t vm);
 int vsvm_bind(unsigned int device, bool bind);
@@ -60,7 +62,7 @@ long long vsvm_region_figure(unsigned int device, const char *name);
 int vsvm_prefetch(const struct vsvm_gpu *gpu, void *addr, size_t size,
 		  uint32_t place);
 int vsvm_advise(const struct vsvm_gpu *gpu, void *addr, size_t size,
-		uint32_t place);
+		uint32_t advice);
 int vsvm_residency(const struct vsvm_gpu *gpu, const void *addr, size_t size,
 		   struct drm_vsvm_page *pages);
 int vsvm_pagemap(const void *addr, size_t npages, uint8_t *state);
