@@ -1503,8 +1503,8 @@ int drm_pagemap_migrate_to_devmem(struct drm_pagemap_devmem *devmem_allocation,
 EXPORT_SYMBOL_GPL(drm_pagemap_migrate_to_devmem);
 
 /*
- * The region's pages are going away, so none is in use any more.  What may be
- * missing is the end of the last one's free, which unbind waits for, too.
+ * The region's pages are going away, so none is in use any more.  Only the last
+ * page may still be on its way to the driver, which unbind waits for, too.
  */
 static int drm_pagemap_evict_unbound(struct drm_pagemap_devmem *devmem,
 				     struct drm_pagemap_region *region)

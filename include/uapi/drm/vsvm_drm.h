@@ -187,8 +187,8 @@ struct drm_vsvm_stats {
  * it.  It belongs to the open file, but can only be used by that process: a
  * child that inherits the file gets -EPERM, and makes a VM of its own.
  *
- * A VM owns no memory.  What was moved to the device stays there when the VM or
- * the file is closed, and comes back when the CPU touches it.
+ * A VM owns no memory.  Memory on the device stays there when the VM or the
+ * file is closed, and comes back when the CPU touches it.
  *
  * Errors: -ENOSPC if the file has &drm_vsvm_query.max_vms VMs.
  */
@@ -391,9 +391,9 @@ struct drm_vsvm_residency {
  */
 enum drm_vsvm_advice {
 	/**
-	 * @DRM_VSVM_ADVICE_DEFAULT: What is in system memory is moved to the
-	 * device if possible; what a peer has is accessed there if the peer can
-	 * be reached and nothing close by is in the memory of a third device,
+	 * @DRM_VSVM_ADVICE_DEFAULT: System memory is moved to the device if
+	 * possible; memory of a peer is accessed in place if the peer can be
+	 * reached and nothing close by is in the memory of a third device,
 	 * otherwise moved.
 	 */
 	DRM_VSVM_ADVICE_DEFAULT = 0,

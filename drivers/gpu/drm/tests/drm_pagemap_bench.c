@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 /*
- * What DRM pagemap costs.
+ * The cost of DRM pagemap.
  *
  * Moves memory of the process that writes to debugfs drm_pagemap_bench/run to
  * a software device and back, and measures the time per page
@@ -75,7 +75,7 @@ struct bench_pool {
 	unsigned long first_pfn;
 };
 
-/* What the floor knows of an allocation: how many pages are on the device */
+/* An allocation as the floor knows it: the number of pages on the device */
 struct bench_floor_bo {
 	atomic_t resident;
 	struct completion detached;

@@ -32,7 +32,7 @@
 #define CLIENT_PAGES	64	/* of the pool that are used */
 #define CLIENT_BY_HAND	16	/* the most that are moved without the layer */
 
-/* How long the driver takes to release an allocation. */
+/* Time the driver takes to release an allocation. */
 #define CLIENT_RELEASE_MS	30
 
 /**

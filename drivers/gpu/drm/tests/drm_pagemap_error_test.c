@@ -384,7 +384,7 @@ struct pagemap_error_param {
 	enum pagemap_mock_op hook;
 	/* Not only the nth, but all from then on */
 	bool always;
-	/* What the operation returns if the first fails, or a later one */
+	/* Return value of the operation if the first fails, or a later one */
 	int first;
 	int later;
 };
@@ -483,7 +483,7 @@ static int pagemap_error_run(struct pagemap_error_env *env,
 	return -EINVAL;
 }
 
-/* What holds after the operation, with or without an error */
+/* Invariants after the operation, with or without an error */
 static void pagemap_error_check_state(struct pagemap_error_env *env,
 				      enum pagemap_error_op op,
 				      unsigned long fault, int err)

@@ -556,7 +556,7 @@ static void drm_pagemap_test_bad_range(struct kunit *test)
 		.flags = DRM_PAGEMAP_MIGRATE_PARTIAL,
 	};
 
-	/* What is left is the VMA of 8 pages. */
+	/* Only the VMA of 8 pages is left. */
 	KUNIT_ASSERT_EQ(test, vm_munmap(base - 4096 * PAGE_SIZE, 4096 * PAGE_SIZE), 0);
 	KUNIT_ASSERT_EQ(test, vm_munmap(base + 8 * PAGE_SIZE, 4088 * PAGE_SIZE), 0);
 	KUNIT_ASSERT_EQ(test, pagemap_mock_write(base, 8, SEED), 0);
@@ -565,7 +565,7 @@ static void drm_pagemap_test_bad_range(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, drm_pagemap_migrate_to_devmem(&bo->devmem, mm, mig.start,
 							    mig.end, 0,
 							    mig.pgmap_owner), p->err);
-	/* What has room moves, if that is asked for. */
+	/* Pages that have room move, if that is asked for. */
 	if (mig.end - mig.start <= bo->devmem.size || mig.end < mig.start)
 		KUNIT_EXPECT_EQ(test, drm_pagemap_migrate(&mig), p->err);
 	mmap_read_unlock(mm);
@@ -1148,7 +1148,7 @@ struct window {
 	unsigned long addr;
 	unsigned int pattern;
 	unsigned long fault_window;
-	/* What is expected: NONE, RAM, DEV0 or ZERO. */
+	/* Expected place: NONE, RAM, DEV0 or ZERO. */
 	u8 want[WINDOW];
 	bool data[WINDOW];
 	struct pagemap_mock_bo *bo[WINDOW];
@@ -1271,7 +1271,7 @@ static bool window_partial(struct window *w)
 	       !mig.left && w->mdev->alloc_asked == missing && window_where_is(w);
 }
 
-/* What a read of page @k makes of the window. */
+/* The effect of a read of page @k on the window. */
 static void window_model_fault(struct window *w, unsigned int k)
 {
 	unsigned long size = w->fault_window >> PAGE_SHIFT ?: WINDOW;

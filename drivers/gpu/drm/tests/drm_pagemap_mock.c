@@ -643,7 +643,7 @@ int pagemap_mock_touch(unsigned long addr)
 	return copy_from_user(&byte, (void __user *)addr, 1) ? -EFAULT : 0;
 }
 
-/* What pagemap_mock_write() writes as the 64-bit word at @addr. */
+/* The 64-bit word that pagemap_mock_write() writes at @addr. */
 u64 pagemap_mock_word(unsigned long addr, u32 seed)
 {
 	return (addr ^ ((u64)seed << 32)) * 0x9e3779b97f4a7c15ULL;
@@ -776,7 +776,7 @@ int pagemap_mock_where(struct pagemap_mock *mock, unsigned long addr,
 	return err;
 }
 
-/* How many pages of the range are in the given place. */
+/* Number of pages of the range that are in the given place. */
 unsigned long pagemap_mock_count(struct kunit *test, unsigned long addr,
 				 unsigned long npages, u8 where)
 {
@@ -794,7 +794,7 @@ unsigned long pagemap_mock_count(struct kunit *test, unsigned long addr,
 	return n;
 }
 
-/* How many are not. */
+/* Number of pages that are not. */
 unsigned long pagemap_mock_elsewhere(struct kunit *test, unsigned long addr,
 				     unsigned long npages, u8 where)
 {

@@ -26,7 +26,7 @@
 #include "../drm_pagemap_internal.h"
 #include "drm_pagemap_test.h"
 
-/* How long anything in here may take until it is called a hang */
+/* Limit after which anything in here is called a hang */
 #define DRM_PAGEMAP_TEST_TIMEOUT	(20 * HZ)
 
 static unsigned int seed;

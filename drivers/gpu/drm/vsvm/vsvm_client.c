@@ -15,7 +15,7 @@
 
 #include "vsvm_drv.h"
 
-/* How many VMs of a user may be at work, or in page faults, on few CPUs. */
+/* Least number of a user's VMs that may run or fault at a time. */
 #define VSVM_MIN_WORKERS	4
 
 static bool peers = true;

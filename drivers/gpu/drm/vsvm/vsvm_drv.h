@@ -105,13 +105,13 @@ struct vsvm_user;
 #define VSVM_MAX_JOBS		256
 #define VSVM_MAX_QUEUED_OPS	65536
 
-/* How many jobs that failed a VM remembers.  Part of the uAPI. */
+/* Number of failed jobs that a VM remembers.  Part of the uAPI. */
 #define VSVM_MAX_FAILURES	64
 
 /**
- * struct vsvm_pool - the device memory and who has it
+ * struct vsvm_pool - the device memory and its allocations
  * @size: Size in pages.
- * @memory: What the device pages are made of, page by page in the same order.
+ * @memory: The memory behind the device pages, in the same order.
  *          A free page keeps its contents, as in real hardware.
  * @lock: Serializes allocation and release.
  * @mm: Free and allocated blocks, in pages.  Protected by @lock.
@@ -141,9 +141,9 @@ struct vsvm_pool {
  * @index: Index among all devices.
  * @vms_lock: Protects @vms.
  * @vms: Its VMs.  Protected by @vms_lock.
- * @gpu_faults: How many page faults it had.
- * @evictions: How many allocations were evicted.
- * @jobs: How many jobs have ended.
+ * @gpu_faults: Number of its page faults.
+ * @evictions: Number of allocations evicted.
+ * @jobs: Number of jobs that have ended.
  */
 struct vsvm_device {
 	struct drm_device drm;
@@ -167,9 +167,9 @@ struct vsvm_device {
  * @bos: Its allocations.  Protected by the lock of the device's pool.
  * @vms: The VMs by handle.  Has its own lock.  Empty after the file was closed.
  * @queued_ops: Operations in jobs that have not ended.
- * @evictions: How many of its allocations were evicted.
- * @gpu_faults: How many page faults its VMs had.
- * @jobs: How many jobs of its VMs have ended.
+ * @evictions: Number of its allocations evicted.
+ * @gpu_faults: Number of page faults of its VMs.
+ * @jobs: Number of jobs of its VMs that have ended.
  */
 struct vsvm_client {
 	struct kref ref;
@@ -184,9 +184,9 @@ struct vsvm_client {
 
 /**
  * struct vsvm_bo - an allocation of device memory
- * @devmem: What DRM pagemap knows of it.
+ * @devmem: The allocation as DRM pagemap knows it.
  * @ref: One for DRM pagemap while pages are in use, one for each user.
- * @client: Who made it, or NULL for another driver.
+ * @client: The client that made it, or NULL for another driver.
  * @npages: Size in pages.
  * @blocks: The struct vsvm_block it consists of.  Emptied when no page is in
  *          use any more, constant before.  Protected by &vsvm_pool.lock.
@@ -206,7 +206,7 @@ struct vsvm_bo {
 /**
  * struct vsvm_populate - a migration to the device
  * @mig: Arguments and result of the layer.
- * @client: Who pays for the memory, or NULL.
+ * @client: The client that the memory is counted for, or NULL.
  * @fault_window: For the new allocation, in bytes.
  * @accessed: Whether a device waits for the pages, to access them at once.
  * @bo: The allocation to use, with a reference, or NULL.
@@ -239,19 +239,19 @@ struct vsvm_failure {
 
 /**
  * struct vsvm_queue - the jobs of a VM
- * @lock: Protects what says so.  Taken in interrupts.
+ * @lock: Protects the members marked so.  Taken in interrupts.
  * @jobs: Each struct vsvm_job that has not ended, in order.  Protected by @lock.
- * @num_jobs: How many these are.  Protected by @lock.
+ * @num_jobs: Length of @jobs.  Protected by @lock.
  * @last: Number of the last job that was queued.  Protected by @lock.
  * @ended: Number of the last job that has ended.  Protected by @lock.
  * @closed: 0, or the negative errno that all jobs end with.  Written under
  *          @lock.
  * @failures: The last jobs that failed.  Protected by @lock.
- * @num_failures: How many failed, ever.  Protected by @lock.
+ * @num_failures: Number of all jobs that failed.  Protected by @lock.
  * @work: The worker: executes the jobs, and collects garbage.  Never runs twice
  *        at a time.
- * @close_lock: Who ends the jobs when @work does not do it any more.
- * @buffer: A page, what registers are to a GPU.  Used by @work only.
+ * @close_lock: Serializes ending the jobs once @work does not any more.
+ * @buffer: A page, in the place of registers.  Used by @work only.
  */
 struct vsvm_queue {
 	/* Taken by fence callbacks. */
@@ -274,10 +274,10 @@ struct vsvm_queue {
  * @ref: One for the handle, one for each ioctl in progress and the like.
  * @vdev: The device.
  * @client: The file it belongs to.  Counted.
- * @user: Who made it, and has the workers that execute its jobs.  Counted.
- * @mm: The address space.  Its struct is held, its memory is not.
+ * @user: The user that made it, whose workers execute its jobs.  Counted.
+ * @mm: The address space.  Holds mm_count, not mm_users.
  * @context: Context of its fences, which is its name in traces and debugfs, too.
- * @pid: Who made it, for those who look.
+ * @pid: The process that made it, for debugfs.
  * @link: In &vsvm_device.vms.  Protected by &vsvm_device.vms_lock.
  * @detached: @gpusvm is gone, since the device is.  Protected by
  *            &vsvm_device.vms_lock.
@@ -285,12 +285,12 @@ struct vsvm_queue {
  * @gpusvm: The ranges of @mm that are mirrored.
  * @chunk_sizes: Sizes of ranges.  Constant.
  * @ranges: Each struct vsvm_range, the oldest first.  Protected by @svm_lock.
- * @num_ranges: How many these are.  Protected by @svm_lock.
+ * @num_ranges: Length of @ranges.  Protected by @svm_lock.
  * @garbage_lock: Protects @garbage.  Taken by mmu notifiers.
  * @garbage: Ranges that are to be removed.  Protected by @garbage_lock.
  * @leaves: The GPU page table.  Protected by the notifier lock, see vsvm_pt.c.
- * @num_advice: How many entries @advice has.  Protected by @svm_lock.
- * @advice: What user space advised, by page.  Protected by @svm_lock.
+ * @num_advice: Number of entries of @advice.  Protected by @svm_lock.
+ * @advice: Advice of user space, by page.  Protected by @svm_lock.
  * @queue: The jobs.
  */
 struct vsvm_vm {
@@ -322,8 +322,8 @@ struct vsvm_vm {
  * struct vsvm_snapshot - where the pages of a range are
  * @vm: The VM.
  * @notifier: Tells that memory in the range changes.
- * @lock: Protects the sequence number of @notifier.  What was found valid stays
- *        so while it is held.
+ * @lock: Protects the sequence number of @notifier.  A valid snapshot stays
+ *        valid while it is held.
  * @pages: One entry for each page of a step.
  * @pfns: The same, as HMM has it.
  * @count: Number of pages for each enum drm_vsvm_place.
@@ -340,7 +340,7 @@ struct vsvm_snapshot {
 
 /**
  * struct vsvm_range - memory that is mapped for the GPU at once
- * @base: What GPU SVM knows of it.
+ * @base: The range as GPU SVM knows it.
  * @link: In &vsvm_vm.ranges.  Protected by &vsvm_vm.svm_lock.
  * @garbage_link: In &vsvm_vm.garbage.  Protected by &vsvm_vm.garbage_lock.
  */
@@ -371,13 +371,13 @@ struct vsvm_advice {
  * @vm: The VM.
  * @addr: Address of the page.
  * @write: Whether the access was a write.
- * @tries: How often it was tried to resolve it.
- * @failures: How often memory that should be there was not.
- * @on_device: How many pages of the range migration left on the device.
+ * @tries: Number of attempts to resolve it.
+ * @failures: Number of times that memory which should be there was not.
+ * @on_device: Number of pages of the range that migration left on the device.
  * @again: Whether migration was tried again since some came back at once.
  * @narrow: Whether to care for the page alone, not for its neighbours.
  * @deadline: When to give up, in jiffies.  Valid if @tries.
- * @advice: What user space advised.
+ * @advice: Advice of user space.
  *
  * @vm, @addr and @write are the caller's; the rest starts out as zero.
  */

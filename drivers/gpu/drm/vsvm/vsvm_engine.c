@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * What the GPU can do, and how it gets at memory: by its page table, page by
- * page, under the notifier lock.
+ * The operations of the GPU, and its access to memory: by its page table, page
+ * by page, under the notifier lock.
  *
  * An operation is made of accesses.  An access is to one place at a time, and
- * what is to be copied goes through a buffer: so no two pages are ever needed
- * at once, of which one could drive out the other.
+ * copies go through a buffer, so that an operation never needs two pages at
+ * once, of which one could drive out the other.
  *
  * Memory that a GPU accesses is shared by its very nature: with CPUs, with
  * peers, with other VMs.  Hence the accesses to words are marked, and atomic
@@ -41,7 +41,7 @@
  * @buffer: Where to read to or write from; advanced by @fn.
  * @value: Operand.
  * @compare: Operand.
- * @result: What was found, in a way that depends on @fn.
+ * @result: Output, with a meaning that depends on @fn.
  */
 struct vsvm_access {
 	void (*fn)(struct vsvm_access *access, void *mem, size_t size);
@@ -60,7 +60,7 @@ static void vsvm_access_fill(struct vsvm_access *access, void *mem, size_t size)
 		WRITE_ONCE(*word++, access->value);
 }
 
-/* What is a word in memory is accessed as one, whatever it is in the buffer. */
+/* A word of memory is accessed as one; the buffer need not be aligned. */
 static size_t vsvm_access_step(const void *mem, size_t size)
 {
 	return IS_ALIGNED((unsigned long)mem, VSVM_WORD) && size >= VSVM_WORD ?
@@ -240,7 +240,7 @@ static int vsvm_engine_result(struct vsvm_engine *engine, u64 addr, u64 *result,
 
 #define VSVM_STEP_MORE		1
 
-/* How much of a vector is in the next page. */
+/* Size of the part of a vector that is in the next page. */
 static size_t vsvm_step_size(const struct vsvm_engine *engine,
 			     const struct drm_vsvm_op *op, u64 addr)
 {
@@ -421,7 +421,7 @@ static int vsvm_op_muladd(struct vsvm_engine *engine,
  * struct vsvm_op_desc - an operation
  * @step: Executes a step of it.
  * @has: The fields it has.
- * @align: What addresses and sizes are multiples of.
+ * @align: Alignment of addresses and sizes.
  * @result: Size of the result in bytes.
  */
 struct vsvm_op_desc {
@@ -513,7 +513,7 @@ static bool vsvm_check_overlap(const struct drm_vsvm_op *op)
  * @op: The operation.
  * @task_size: End of the address space.
  *
- * What it finds in memory later is not looked at.
+ * Memory that the operation reads is not looked at.
  *
  * Return: 0, or -EINVAL if it is not as the uAPI wants it.
  */

@@ -30,7 +30,7 @@ struct vsvm_signal {
 /**
  * struct vsvm_submit - an ioctl in progress
  * @file: The open file.
- * @args: What user space wants.
+ * @args: Arguments of the ioctl.
  * @job: The job, until it is queued.
  * @signals: Syncobjs to give the fence to.
  * @num_signals: Their number.
@@ -193,7 +193,7 @@ static void vsvm_submit_fini(struct vsvm_submit *submit)
  * vsvm_exec() - Queue a job
  * @vm: The VM.
  * @file: The open file.
- * @args: What user space wants, and the number of the job.
+ * @args: Arguments of the ioctl; returns the number of the job.
  *
  * Return: 0 or a negative errno, see &struct drm_vsvm_exec.
  */

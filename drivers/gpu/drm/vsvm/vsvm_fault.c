@@ -40,7 +40,7 @@
 /* For how long memory stays on the device where it took several tries. */
 #define VSVM_FAULT_TIMESLICE_MS	20UL
 
-/* How often memory that should be there may turn out not to be. */
+/* Limit of finding that memory which should be there is not. */
 #define VSVM_FAULT_FAILURES	3
 
 static bool vsvm_fault_needs_device(const struct vsvm_fault *fault)

@@ -20,7 +20,7 @@
  */
 struct vsvm_fence {
 	struct dma_fence base;
-	/* What dma_fence wants. */
+	/* As dma_fence requires. */
 	spinlock_t lock;
 };
 

@@ -25,7 +25,7 @@
 
 #include "vsvm_drv.h"
 
-/* What memory that was never written holds: not zero, so that leaks show. */
+/* Contents of memory that was never written: not zero, so that leaks show. */
 #define VSVM_POISON	0x5a
 
 /* Evictions beyond those that an allocation needs if nobody else allocates. */
@@ -34,7 +34,7 @@
 /* After how many that failed, each after seconds, an allocation gives up. */
 #define VSVM_EVICT_FAILURES	3
 
-/* How often a migration is tried again because it needs a larger allocation. */
+/* Limit of retries of a migration that needs a larger allocation. */
 #define VSVM_POPULATE_TRIES	8
 
 /*
@@ -246,7 +246,7 @@ static void *vsvm_page_memory(struct vsvm_device *vdev, struct page *page)
 	return vdev->pool.memory + (offset << PAGE_SHIFT);
 }
 
-/* How many pages from entry @i on are contiguous on both sides. */
+/* Number of pages from entry @i on that are contiguous on both sides. */
 static unsigned long vsvm_copy_run(struct page **pages, dma_addr_t *dma_addr,
 				   unsigned long i, unsigned long npages)
 {
@@ -494,8 +494,8 @@ static int vsvm_populate_once(struct vsvm_populate *pop)
 /**
  * vsvm_mem_populate() - Migrate a range to the device
  * @vdev: The device, inside drm_dev_enter() or in a worker of a VM.
- * @pop: What to migrate: mm, range, timeslice and flags of the migration, the
- *       client and the fault window.  The rest is zero.
+ * @pop: Parameters: mm, range, timeslice and flags of the migration, the client
+ *       and the fault window.  The rest is zero.
  *
  * Makes the allocation that it takes, and evicts older ones for it.
  *
@@ -620,7 +620,7 @@ bool vsvm_mem_bounces(struct vsvm_device *vdev)
  * @vdev: The device.
  * @device_addr: The address of the page.
  * @offset: Offset in the page.
- * @size: How much will be accessed, in bytes, at most to the end of the page.
+ * @size: Size of the access in bytes, at most to the end of the page.
  *
  * Context: The notifier lock of the VM that has it mapped is held.
  * Return: The memory, good until that lock is dropped.
@@ -643,7 +643,7 @@ void *vsvm_mem_access(struct vsvm_device *vdev,
 		return pool->memory + start + offset;
 	}
 
-	/* What is mapped may be a copy, for reading: bring it up to date. */
+	/* The mapping may be of a bounce buffer, for reading: update it. */
 	if (vsvm_mem_bounces(vdev))
 		dma_sync_single_for_device(dev, device_addr->addr + offset,
 					   size, DMA_TO_DEVICE);

@@ -15,7 +15,7 @@
 /**
  * struct vsvm_prefetch - a prefetch in progress
  * @vm: The VM.
- * @args: What user space wants, and the counts it gets.
+ * @args: Arguments of the ioctl; returns the counts.
  * @snap: For prefetch to system memory.
  * @end: End address, exclusive.
  */
@@ -211,7 +211,7 @@ static int vsvm_prefetch_run(struct vsvm_prefetch *pf)
 /**
  * vsvm_prefetch() - Move a range of memory
  * @vm: The VM.
- * @args: What user space wants, checked, and the counts it gets.
+ * @args: Arguments of the ioctl, checked; returns the counts.
  * @end: End address, exclusive.
  *
  * Return: 0 or a negative errno, see &struct drm_vsvm_prefetch.

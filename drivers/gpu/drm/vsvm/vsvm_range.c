@@ -22,7 +22,7 @@
 #include "vsvm_drv.h"
 #include "vsvm_trace.h"
 
-/* How much of the address space is watched by one mmu notifier. */
+/* Part of the address space that one mmu notifier watches, in bytes. */
 #define VSVM_NOTIFIER_SIZE	SZ_512M
 
 #define VSVM_ADVICE_ADVICE	GENMASK(3, 0)
@@ -363,8 +363,8 @@ static void vsvm_advice_apply(struct vsvm_vm *vm, u64 start, u64 end)
 }
 
 /*
- * How many pieces of advice more there are with one for the pages from @first to
- * @last: it replaces some, and may have one cut in two.
+ * Number of entries that advice for the pages from @first to @last adds: it
+ * replaces some, and may cut one in two.
  */
 static int vsvm_advice_growth(struct vsvm_vm *vm, unsigned long first,
 			      unsigned long last, void *advice)

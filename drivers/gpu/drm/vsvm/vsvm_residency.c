@@ -84,7 +84,7 @@ static struct drm_vsvm_page vsvm_snapshot_page(struct vsvm_snapshot *snap,
 	struct vsvm_device *vdev;
 	struct page *page;
 
-	/* What must stay true while the entry of HMM is looked at. */
+	/* The entry of HMM is valid only as long as this is held. */
 	lockdep_assert_held(&snap->lock);
 
 	if (hmm_pfn & HMM_PFN_ERROR) {
@@ -202,7 +202,7 @@ static int vsvm_residency_run(struct vsvm_vm *vm, struct vsvm_snapshot *snap,
 /**
  * vsvm_residency() - Report where each page of a range is
  * @vm: The VM.
- * @args: What user space wants.
+ * @args: Arguments of the ioctl.
  * @end: End address, exclusive.
  *
  * Return: 0 or a negative errno, see &struct drm_vsvm_residency.

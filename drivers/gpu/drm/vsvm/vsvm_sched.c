@@ -16,10 +16,10 @@
  * A job does not sleep in a worker for the fences it waits for: the worker goes
  * away, and the fence's callback brings it back.
  *
- * A job has a time limit, since its fence may be waited for by anybody.  What
- * counts is the time for which the VM has a worker, including page faults and
- * the time in which that worker waits for a CPU, not that in which the job waits
- * for fences or for its turn.  So its fence is signalled after, at most, its own
+ * A job has a time limit, since anybody may wait for its fence.  The limit is
+ * on the time for which the VM has a worker, including page faults and the time
+ * in which that worker waits for a CPU, but not that in which the job waits for
+ * fences or for its turn.  So its fence is signalled after, at most, its own
  * limit and those of the jobs before it in the VM, the turns that other VMs of
  * the user have meanwhile, and the fences that all these jobs wait for.  The
  * limit is looked at between two steps, so a page fault may exceed it.
@@ -272,7 +272,7 @@ int vsvm_queue_status(struct vsvm_queue *queue, u64 job,
 /**
  * vsvm_queue_cancel() - Tell all jobs of a VM to end
  * @vm: The VM.
- * @err: What they end with, a negative errno.  The first one counts.
+ * @err: The negative errno that they end with.  The first one counts.
  *
  * From now on none can be queued.  Does not wait for any; vsvm_queue_close() is
  * to follow.

@@ -273,7 +273,7 @@ static int settle(struct vsvm_gpu *gpu, char *mem)
 	return vsvm_gpu_fill(gpu, mem, 8, 1);
 }
 
-/* What the device cannot take stands at both ends of what it may. */
+/* Put memory that the device cannot take at both ends of memory it may. */
 static int make_borders(char *mem, size_t size, size_t page)
 {
 	void *border[] = { mem - page, mem + size };
@@ -550,7 +550,7 @@ static struct drm_vsvm_op good_op(struct _test_data_ops *self, uint32_t code)
 	}
 }
 
-/* What an operation may lead to: nothing is executed, or the job fails. */
+/* Possible outcomes: nothing is executed, or the job fails. */
 static bool job_is_clear(int ret)
 {
 	return ret == 0 || ret == -EINVAL || ret == EFAULT || ret == EACCES ||
@@ -732,7 +732,7 @@ static struct usage measure(void)
 {
 	static const char info[] = "/proc/meminfo";
 
-	/* What waits for a grace period, or in a batch. */
+	/* Frees that wait for a grace period, or in a batch. */
 	vsvm_write_file("/proc/sys/vm/drop_caches", "3");
 	usleep(300 * 1000);
 	return (struct usage) {

@@ -361,7 +361,7 @@ static int run_bad(struct _test_data_exec *self, struct drm_vsvm_op bad_op,
 	if (ret <= 0)
 		return ret ? ret : -ENOMSG;
 
-	/* What came before was done, what came after was not. */
+	/* Operations before it were done, those after it were not. */
 	if (*(uint64_t *)mark != 1 || *(uint64_t *)(mark + 8) != 2 ||
 	    *(uint64_t *)(mark + 16))
 		return -ESTALE;
@@ -443,7 +443,7 @@ TEST_F_TIMEOUT(exec, bad_read_only, TIMEOUT)
 	EXPECT_EQ(-1, vsvm_verify_value(bad, self->page, 6));
 }
 
-/* What is done before the bad page of an operation stays done. */
+/* The part of an operation before its bad page stays done. */
 TEST_F(exec, bad_middle)
 {
 	size_t good = BAD_PAGE * self->page;
@@ -1012,7 +1012,7 @@ static bool worker_is_busy(uid_t uid)
 	return busy;
 }
 
-/* Who has a file from somebody else has workers of their own all the same. */
+/* Users of an inherited file have workers of their own all the same. */
 static int use_inherited_file(struct _test_data_endless *self, uid_t uid)
 {
 	struct drm_vsvm_op op = endless_op(self);
@@ -1138,7 +1138,7 @@ TEST_F_TIMEOUT(endless, has_an_end, TIMEOUT)
 	EXPECT_EQ(1, status.op);
 	EXPECT_EQ(0, status.address);
 
-	/* What was done is done, what was not is not, and the VM goes on. */
+	/* Finished operations stay done, no others are, and the VM goes on. */
 	EXPECT_EQ(1ULL, mark[0]);
 	EXPECT_EQ(3ULL, mark[1]);
 	EXPECT_EQ(0, vsvm_gpu_fill(&self->gpu, mark + 1, 8, 4));
@@ -1146,7 +1146,7 @@ TEST_F_TIMEOUT(endless, has_an_end, TIMEOUT)
 	EXPECT_EQ(0, set_job_ms(self->gpu.query.max_job_ms));
 }
 
-/* What a job waits for is not its fault. */
+/* Time spent waiting for a fence is not the job's. */
 TEST_F_TIMEOUT(endless, waiting_is_free, TIMEOUT)
 {
 	struct drm_vsvm_op op = vsvm_op_fill(self->mem, 8, 1);
@@ -1299,7 +1299,7 @@ TEST_F_TIMEOUT(endless, max_queued_ops, TIMEOUT)
 	EXPECT_EQ(0, vsvm_exec(&other, ops, n, NULL, 0, NULL));
 	close(other.fd);
 
-	/* What has ended does not count. */
+	/* Jobs that have ended do not count. */
 	ASSERT_EQ(0, vsvm_vm_destroy(self->gpu.fd, self->gpu.vm));
 	EXPECT_EQ(0, vsvm_exec(&second, ops, n, NULL, 0, NULL));
 	free(ops);
@@ -1369,7 +1369,7 @@ TEST_F_TIMEOUT(endless, memory_is_flat, 2 * TIMEOUT)
 	EXPECT_GT(before + SLACK_KIB, after);
 }
 
-/* How many ranges debugfs tells that this process has on a device, or -1. */
+/* Number of ranges that this process has on a device, from debugfs, or -1. */
 static int count_ranges(void)
 {
 	FILE *file = fopen("/sys/kernel/debug/dri/vsvm.0/vsvm-vms", "r");
@@ -1415,8 +1415,8 @@ TEST_F_TIMEOUT(endless, max_ranges, 2 * TIMEOUT)
 }
 
 /*
- * What the device uses stays when it has to make room, although it is older
- * than what it does not use.
+ * Memory that the device uses stays when it has to make room, although it is
+ * older than memory that it does not use.
  */
 FIXTURE(lru)
 {

@@ -351,7 +351,7 @@ static int advise(struct _test_data_fail *self)
 			   self->size / 2, DRM_VSVM_ADVICE_SYSTEM);
 }
 
-/* What is advised is in a maple tree, whose nodes are allocated in advance. */
+/* Advice is in a maple tree, whose nodes are allocated in advance. */
 TEST_F_TIMEOUT(fail, advise, TIMEOUT)
 {
 	EXPECT_LT(0, fail_each(_metadata, self, advise_no_place, advise,

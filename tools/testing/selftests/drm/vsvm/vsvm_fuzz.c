@@ -55,7 +55,7 @@
 #define PM_SOFT_DIRTY	_BITULL(55)
 #define KERNEL_ADDRESS	0xffff888000001000ULL
 
-/* What must be in a page, and what else may be. */
+/* The contents that a page must have, or may have. */
 struct model {
 	uint64_t value;
 	/* Given away: may be zero. */
@@ -64,7 +64,7 @@ struct model {
 	bool mergeable;
 };
 
-/* What a process tells the first one, in memory that all have. */
+/* A process's report to the first one, in shared memory. */
 struct report {
 	uint64_t ops;
 	uint64_t storms;
@@ -220,7 +220,7 @@ static void now_is(struct fuzz *f, struct span run, uint64_t value)
 	}
 }
 
-/* What was given away is claimed again, so that it is known what it is. */
+/* Claim discarded pages again, so that their contents are known. */
 static void claim(struct fuzz *f, struct span run)
 {
 	struct span one = { .n = 1 };
@@ -400,7 +400,7 @@ static void do_mremap(struct fuzz *f)
 	}
 }
 
-/* What must not be written is not. */
+/* Read-only pages are not written. */
 static void do_mprotect(struct fuzz *f)
 {
 	struct span run = pick(&f->random);
@@ -898,7 +898,7 @@ static int setup(void)
 	return 0;
 }
 
-/* Who does not end, hangs. */
+/* A process that does not end hangs. */
 static int wait_process(pid_t pid)
 {
 	int status = -1;
@@ -933,7 +933,7 @@ static bool report(int i, int status)
 	return false;
 }
 
-/* What the processes have moved of memory that is ours as well comes back. */
+/* Memory shared with the processes, which moved it, comes back. */
 static bool check_after(int fd, uint64_t used)
 {
 	size_t size = ARENA_PAGES * page_size, i, k;

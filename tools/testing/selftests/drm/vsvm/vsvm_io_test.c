@@ -34,7 +34,7 @@ FIXTURE(io)
 	struct vsvm_gpu gpu;
 	size_t page;
 	size_t size;
-	/* What is written at once: by the device, and by others after it. */
+	/* Size of a write: by the device, and by others after it. */
 	size_t half;
 	char *mem;
 	/* In RAM, and not anonymous, so that it stays there. */
@@ -340,7 +340,7 @@ TEST_F_TIMEOUT(io, reads_device_memory, TIMEOUT)
 	EXPECT_EQ(0, variant->read(self, self->mem, self->copy, self->size));
 	EXPECT_EQ(-1, vsvm_verify_value(self->copy, self->size, 2));
 	EXPECT_EQ(-1, vsvm_verify_value(self->mem, self->size, 2));
-	/* What was pinned is not any more. */
+	/* The pages are not pinned any more. */
 	EXPECT_EQ(0, vsvm_gpu_fill(&self->gpu, self->mem, self->size, 3));
 	EXPECT_EQ(-1, vsvm_verify_value(self->mem, self->size, 3));
 }

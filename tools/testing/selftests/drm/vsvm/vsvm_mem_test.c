@@ -485,7 +485,7 @@ TEST_F_TIMEOUT(kind, fork, TIMEOUT)
 		close(down[1]);
 		_exit(fork_child(self, variant->shared, up[1], down[0]));
 	}
-	/* Whoever waits for a process that has ended is told so. */
+	/* Waiting for a process that has ended returns. */
 	close(up[1]);
 	close(down[0]);
 	ASSERT_EQ(1, read(up[0], &byte, 1));
@@ -565,7 +565,7 @@ TEST_F(gpu, file_and_device)
 	close(fd);
 }
 
-/* What nobody may write to can be read: zeroes, a file, the program itself. */
+/* Read-only memory can be read: zeroes, a file, the program itself. */
 TEST_F(gpu, read_only)
 {
 	static const uint64_t constant[] = { 1, 2, 3, 4, 5, 6, 7, 8 };
@@ -615,9 +615,9 @@ TEST_F(gpu, read_only)
 }
 
 /*
- * What MADV_FREE gave away, and the device wrote to in its own memory, belongs
- * to the process again; also if it comes back since the CPU reads it, and the
- * CPU never writes.
+ * Memory given away by MADV_FREE that the device wrote to in its own memory
+ * belongs to the process again; also if it comes back since the CPU reads it,
+ * and the CPU never writes.
  */
 TEST_F_TIMEOUT(gpu, free_then_device_writes_then_reclaim, TIMEOUT)
 {
@@ -672,7 +672,7 @@ TEST_F_TIMEOUT(gpu, locked_where_active_was, TIMEOUT)
 		ASSERT_EQ((ssize_t)size,
 			  process_vm_readv(getpid(), &local, 1, &remote, 1, 0));
 	free(copy);
-	/* What is on its way between lists arrives. */
+	/* Let pages on their way between lists arrive. */
 	vsvm_write_file("/proc/sys/vm/compact_memory", "1");
 	ASSERT_EQ(0, vsvm_prefetch(&self->gpu, mem, size,
 				   DRM_VSVM_PLACE_DEVICE));
@@ -697,7 +697,7 @@ TEST_F_TIMEOUT(gpu, locked_where_active_was, TIMEOUT)
 }
 
 /*
- * What a process does to its memory, wherever that is.
+ * Operations of a process on its memory, wherever that is.
  */
 
 enum start {

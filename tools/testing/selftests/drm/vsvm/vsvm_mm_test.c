@@ -46,7 +46,7 @@
 
 #define PM_SOFT_DIRTY	_BITULL(55)
 
-/* How long something may take that must not wait, on a slow machine. */
+/* Limit for anything that must not wait, on a slow machine. */
 #define AT_ONCE_MS	2500
 
 FIXTURE(mm)
@@ -268,7 +268,7 @@ TEST_F(mm, mlock_munmap_returns_device_memory)
 
 static long mlocked_kb(void)
 {
-	/* What each CPU has counted goes into the sum. */
+	/* Fold the counts of each CPU into the sum. */
 	vsvm_write_file("/proc/sys/vm/stat_refresh", "1");
 	return vsvm_file_figure("/proc/meminfo", "Mlocked");
 }
@@ -307,7 +307,7 @@ TEST_F(mm, mlocked_is_balanced)
 }
 
 /*
- * Who tracks writes sees those of the device.
+ * Tracking of writes sees those of the device.
  */
 
 static int pagemap_bits(void *mem, size_t n, uint64_t *entry)
@@ -443,7 +443,7 @@ static int uffd_protect(int uffd, void *mem, size_t size, bool protect)
 	return ioctl(uffd, UFFDIO_WRITEPROTECT, &args) ? -errno : 0;
 }
 
-/* How many pages PAGEMAP_SCAN says were written. */
+/* Number of pages that PAGEMAP_SCAN reports as written. */
 static long written(void *mem, size_t size)
 {
 	struct page_region region[NPAGES];
@@ -577,7 +577,7 @@ static int prefetch_once(struct vsvm_gpu *gpu, void *mem, size_t size)
 	return ret;
 }
 
-/* What may be written again is written where it is. */
+/* Pages that became writable again are written in place. */
 TEST_F(mm, one_read_only_page_of_many_stays)
 {
 	size_t at = 10 * self->page;
@@ -705,7 +705,7 @@ TEST_F(mm, timeslice_spares_khugepaged)
 }
 
 /*
- * Who sleeps for a timeslice is woken when the page is not there any more.
+ * A sleeper of a timeslice is woken when the page is not there any more.
  */
 
 FIXTURE(sleeper)
@@ -739,7 +739,7 @@ static int wake_by_read(struct _test_data_sleeper *self)
 
 static int wake_by_munmap(struct _test_data_sleeper *self)
 {
-	/* What comes after it is there at once, so that nobody dies. */
+	/* The new mapping is there at once, so that nobody dies. */
 	return mmap(self->mem, self->size, PROT_READ | PROT_WRITE,
 		    MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) ==
 	       self->mem ? 0 : -errno;
@@ -891,7 +891,7 @@ static int move_to_node_0(void **pages, int *status)
 		       MPOL_MF_MOVE) ? -errno : 0;
 }
 
-/* What is on a device is moved and in RAM then, or is said not to be there. */
+/* Device pages are moved and in RAM then, or reported as not there. */
 TEST_F(mm, move_pages_of_device_memory)
 {
 	struct drm_vsvm_page where[NPAGES];
@@ -980,7 +980,7 @@ TEST_F_TIMEOUT(mm, compaction_during_jobs, TIMEOUT)
 	EXPECT_EQ(0, ret);
 }
 
-/* What lies in a pipe is the page itself: it stays in RAM as long as it does. */
+/* A pipe refers to the page itself, which stays in RAM as long as it does. */
 TEST_F(mm, pages_in_a_pipe_stay)
 {
 	struct iovec iov = { self->mem, 4 * self->page };

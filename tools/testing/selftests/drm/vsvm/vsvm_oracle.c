@@ -46,7 +46,7 @@
 #define JOB_OPS		4
 #define CHECK_EVERY	1000	/* operations */
 
-/* What a page allows, in rising order. */
+/* Access that a page allows, in rising order. */
 enum prot { GONE, NONE, READ, WRITE };
 
 /*
@@ -593,7 +593,7 @@ static void gpu_job(struct thread *t)
 
 	land(t);
 	memset(&t->flight, 0, sizeof(t->flight));
-	/* What is made must not depend on whether the device is there. */
+	/* The job must not depend on whether the device is there. */
 	m.idempotent = second && option.unbind;
 	device = second && t->gpu[1].fd >= 0;
 	if (m.idempotent)
@@ -735,7 +735,7 @@ static void do_advise(struct thread *t)
 }
 
 /*
- * What the process does to its memory.
+ * Operations of the process on its memory.
  */
 
 static void do_mprotect(struct thread *t)
@@ -848,7 +848,7 @@ static const struct {
 	{ MADV_POPULATE_WRITE, "populate for writing" },
 };
 
-/* What changes no contents, and may fail. */
+/* Operations that change no contents, and may fail. */
 static void do_hint(struct thread *t)
 {
 	size_t first, n, i;
@@ -1019,7 +1019,7 @@ static void do_fork(struct thread *t)
 		reap(t);
 }
 
-/* How often each of them is chosen, of all. */
+/* All of them, each with its weight. */
 static const struct {
 	void (*fn)(struct thread *t);
 	int weight;
@@ -1053,7 +1053,7 @@ static void check_all(struct thread *t)
 		check(t, &t->region[i], 0, t->region[i].npages);
 }
 
-/* What nobody may read can have changed, too. */
+/* Pages that nobody may read can have changed, too. */
 static void make_readable(struct thread *t)
 {
 	struct region *r;

@@ -508,9 +508,9 @@ static void wait_for_storm(struct storm *storm)
 }
 
 /*
- * What is mapped at once changes faster than it can be mapped, but not the page
- * that is needed: in the end it is mapped alone, and what happens to the others
- * is no reason for a fault any more.
+ * The pages mapped together change faster than they can be mapped, but not the
+ * page that is needed: in the end it is mapped alone, and changes of the others
+ * are no reason for a fault any more.
  */
 TEST_F_TIMEOUT(race, neighbours_change_all_the_time, TIMEOUT)
 {

@@ -139,7 +139,7 @@ static int uffd_protect(int fd, void *mem, size_t size)
 	return 0;
 }
 
-/* How many pages pagemap shows as write-protected by userfaultfd. */
+/* Number of pages that pagemap shows as write-protected by userfaultfd. */
 static long count_protected(const void *mem, size_t npages)
 {
 	size_t page = getpagesize(), i;
@@ -356,7 +356,7 @@ TEST_F_TIMEOUT(gpu, memcg_pays_for_ranges, TIMEOUT)
 	EXPECT_EQ(0, run_in_cgroup(work_in_ranges));
 }
 
-/* What the group has been charged, when that does not change any more. */
+/* The charge of the group, when it does not change any more. */
 static long cgroup_slab_settled(void)
 {
 	long slab = cgroup_slab(), last;
@@ -405,7 +405,7 @@ static int read_strided(struct vsvm_gpu *gpu, size_t stride)
 
 /*
  * The same number of tables twice, the second time with as many nodes over them.
- * What else there is more of, notifiers, is much less.
+ * Notifiers, the other allocation that grows, are much less.
  */
 static int work_sparsely(struct vsvm_gpu *gpu)
 {

@@ -173,7 +173,7 @@ TEST_F(svm, stats_are_private)
 	ASSERT_EQ(pid, waitpid(pid, &status, 0));
 	EXPECT_EQ(0, status);
 
-	/* What the file itself does is told. */
+	/* The file's own activity is reported. */
 	ASSERT_EQ(0, vsvm_gpu_fill(&self->gpu, self->mem, self->size, 1));
 	ASSERT_EQ(0, raw_stats(self->gpu.fd, &after));
 	EXPECT_EQ(self->size, after.vram_used);
@@ -275,7 +275,7 @@ TEST_F(svm, vm_handles)
 	EXPECT_EQ(-EFAULT, vsvm_ioctl(self->gpu.fd, request,		\
 				      (void *)self->page_size))
 
-/* What takes a VM and a range. */
+/* For ioctls that take a VM and a range. */
 #define EXPECT_BAD_RANGE() do {						\
 	uint64_t page = self->page_size;				\
 									\
@@ -387,7 +387,7 @@ TEST_F(svm, max_advice)
 		ASSERT_EQ(0, advise_page(self, i, DRM_VSVM_ADVICE_SYSTEM));
 	EXPECT_EQ(-ENOSPC, advise_page(self, n, DRM_VSVM_ADVICE_SYSTEM));
 
-	/* What replaces or removes is no more. */
+	/* Replacing or removing adds no entry. */
 	EXPECT_EQ(0, advise_page(self, 1, DRM_VSVM_ADVICE_DEVICE));
 	EXPECT_EQ(0, advise_page(self, n, DRM_VSVM_ADVICE_DEFAULT));
 	EXPECT_EQ(0, advise_page(self, 2, DRM_VSVM_ADVICE_DEFAULT));
@@ -739,7 +739,7 @@ TEST_F_TIMEOUT(svm, round_trip, TIMEOUT)
 	EXPECT_EQ(0, vsvm_wait_used(self->gpu.fd, self->gpu.stats.vram_used));
 }
 
-/* What was never written is zero, whatever the device memory held before. */
+/* Memory never written is zero, whatever the device memory held before. */
 TEST_F(svm, untouched_is_zero)
 {
 	size_t i, nonzero = 0;
@@ -1031,7 +1031,7 @@ static int evict_in_child(struct _test_data_svm *self, uint64_t seed)
 	vsvm_fill(mem, size, seed);
 	sum = vsvm_checksum(mem, size);
 
-	/* What the other process evicts right now cannot be moved. */
+	/* Pages that the other process evicts right now cannot be moved. */
 	args = prefetch_args(self->gpu.vm, mem, size, DRM_VSVM_PLACE_DEVICE);
 	args.flags = DRM_VSVM_PREFETCH_PARTIAL;
 	for (i = 0; i < 3; i++) {
@@ -1175,7 +1175,7 @@ struct vm_figures {
 	char flags[32];
 };
 
-/* What debugfs says of the VMs of this process. */
+/* The figures of debugfs for the VMs of this process. */
 static int read_vms(const void *addr, struct vm_figures *vms)
 {
 	FILE *file = debugfs_open("vsvm-vms");
@@ -1231,7 +1231,7 @@ TEST_F(svm, debugfs_vms)
 	EXPECT_EQ(NULL, strstr(vms.flags, "mapped device"));
 }
 
-/* What only device pages refer to is no leak. */
+/* Objects that only device pages refer to are no leaks. */
 TEST_F_TIMEOUT(svm, kmemleak, TIMEOUT)
 {
 	static const char path[] = "/sys/kernel/debug/kmemleak";
@@ -1241,7 +1241,7 @@ TEST_F_TIMEOUT(svm, kmemleak, TIMEOUT)
 	if (vsvm_write_file(path, "scan"))
 		SKIP(return, "needs kmemleak, and the right to use it");
 	ASSERT_EQ(0, to_device(self));
-	/* What is younger than five seconds is not judged. */
+	/* Objects younger than five seconds are not judged. */
 	sleep(6);
 	/* The first scan sees what has changed since it was allocated. */
 	ASSERT_EQ(0, vsvm_write_file(path, "scan"));

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* What the vsvm programs have in common. */
+/* Code that the vsvm programs share. */
 
 #include <errno.h>
 #include <fcntl.h>
@@ -47,8 +47,8 @@ int vsvm_ioctl(int fd, unsigned long request, void *arg)
 }
 
 /*
- * What of the device's memory is in use, by whomever.  Leaves the heap alone,
- * which is memory that tests look at.
+ * The device memory in use, by whomever.  Leaves the heap alone, which is memory
+ * that tests look at.
  */
 static bool pool_used(unsigned int device, uint64_t *used)
 {
@@ -198,8 +198,8 @@ void vsvm_gpu_close(struct vsvm_gpu *gpu)
 }
 
 /*
- * What jobs have used of the heap and the stack may be on the device, and nobody
- * unmaps it.  Access all of it, so that it comes back.
+ * Heap and stack that jobs have used may be on the device, and nobody unmaps
+ * them.  Access all of it, so that it comes back.
  */
 static void touch_heap_and_stack(void)
 {
@@ -335,7 +335,7 @@ static bool witnesses_agree(uint8_t place, uint8_t pagemap)
 	case DRM_VSVM_PLACE_PEER:
 		return pagemap == VSVM_PAGEMAP_SWAPPED;
 	case DRM_VSVM_PLACE_NONE:
-		/* What is really swapped out is nowhere, too. */
+		/* Pages that are really swapped out are nowhere, too. */
 		return pagemap != VSVM_PAGEMAP_PRESENT;
 	default:
 		return true;
@@ -788,7 +788,7 @@ void *vsvm_alloc(size_t size, size_t align)
 	uintptr_t start;
 	char *area;
 
-	/* What is around it cannot be accessed, and stays. */
+	/* The memory around it cannot be accessed, and stays. */
 	area = mmap(NULL, size + align + page, PROT_NONE,
 		    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (area == MAP_FAILED)

@@ -8,7 +8,7 @@
 
 #include <drm/vsvm_drm.h>
 
-/* What /proc/self/pagemap, which knows nothing of vsvm, says of a page. */
+/* A page's state in /proc/self/pagemap, which knows nothing of vsvm. */
 enum vsvm_pagemap {
 	VSVM_PAGEMAP_NONE,
 	VSVM_PAGEMAP_PRESENT,
@@ -68,7 +68,7 @@ int vsvm_residency(const struct vsvm_gpu *gpu, const void *addr, size_t size,
 int vsvm_pagemap(const void *addr, size_t npages, uint8_t *state);
 
 /*
- * How many pages of the range are in @place; -EILSEQ if the driver and the
+ * Number of pages of the range that are in @place; -EILSEQ if the driver and the
  * kernel's pagemap differ, another -errno if one of them does not answer.
  */
 long vsvm_count(const struct vsvm_gpu *gpu, const void *addr, size_t size,
