@@ -687,7 +687,8 @@ static int use_device(char *mem, size_t size, struct vsvm_gpu *gpu)
 	if (vsvm_prefetch(gpu, mem, size / 2, DRM_VSVM_PLACE_DEVICE))
 		return 3;
 	op[0] = vsvm_op_fill(mem, size, 4);
-	op[1] = vsvm_op_fill(mem - size, size, 4);
+	/* Fails: nothing is mapped at the first page. */
+	op[1] = vsvm_op_fill((void *)(uintptr_t)getpagesize(), size, 4);
 	for (i = 0; i < 3; i++)
 		if (vsvm_exec(gpu, op, 2, NULL, 0, NULL))
 			return 4;
