@@ -20,7 +20,7 @@ mkdir -p "$BUILD" "$LOGS"
 # shellcheck disable=SC2016
 HMM_MEMORY='memmap=512M$0x60000000 test_hmm.spm_addr_dev0=0x60000000 test_hmm.spm_addr_dev1=0x70000000'
 
-# Nobody's personal git settings may change what is applied or exported.
+# Personal git settings must not change the result of an apply or an export.
 export GIT_CONFIG_NOSYSTEM=1 GIT_CONFIG_GLOBAL=/dev/null
 export GIT_CONFIG_COUNT=4
 export GIT_CONFIG_KEY_0=safe.directory GIT_CONFIG_VALUE_0='*'
@@ -33,7 +33,7 @@ unset GIT_DIR GIT_WORK_TREE GIT_INDEX_FILE
 say() { printf '==> %s\n' "$*" >&2; }
 die() { printf 'error: %s\n' "$*" >&2; exit 1; }
 
-# step "text" "usual time" command...: say what is done, for how long, and how long it took.
+# step "text" "usual time" command...: announce a step and its usual time, then the time it took.
 step() {
 	local text=$1 usual=$2 start=$SECONDS
 	shift 2
@@ -41,6 +41,9 @@ step() {
 	"$@"
 	say "$text: done in $((SECONDS - start)) s"
 }
+
+# Results are read with the parser of the tree's kunit.py.
+ktap() { PYTHONPATH=$TREE/tools/testing/kunit "$TOP/scripts/ktap" "$@"; }
 
 # One user of a tree or an object folder at a time; the lock goes with the process.
 lock() {
@@ -50,9 +53,18 @@ lock() {
 
 series_patches() { sed -e 's/#.*//' -e 's/[[:space:]]*$//' -e '/^$/d' "$TOP/series"; }
 
-# What the tree is made of: changes when a patch, or their order, changes.
+# Identifies the series: changes when a patch, or their order, changes.
 series_hash() {
 	(cd "$TOP" && { cat series; series_patches | sed 's|^|patches/|' | xargs -r -d '\n' cat; } | sha256sum | cut -d' ' -f1)
+}
+
+# The cover letter with the number and the list of the patches, whose subjects are read.
+cover_letter() {
+	awk 'NR == FNR { list = list sprintf("  %2d %s\n", NR, $0); n = NR; next }
+	     /^Subject: / { sub(/ [0-9]+\/[0-9]+\]/, sprintf(" %0" length(n) "d/%d]", 0, n)) }
+	     /^  / && old { next }
+	     { print; old = 0 }
+	     /^Patches:$/ { printf "%s", list; old = 1 }' - "$TOP/cover-letter.txt"
 }
 
 kernel_version() { make -s -C "$1" kernelversion; }
