@@ -8,22 +8,22 @@
 export BUILD KSRC JOBS FORCE ACCEL
 MAKEFLAGS += --no-print-directory
 
-help:			## this list
+help:			## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
 
 demo:			## boot a kernel with the series; a process moves its memory to a device and back
 	@scripts/demo
 test:			## run all test suites: UML, QEMU, a debug kernel, failing allocations, swiotlb=force
 	@scripts/test
-kunit:			## the KUnit suites by the kernel's own kunit.py: all of DRM's on UML, device memory in QEMU
+kunit:			## run the KUnit suites by the kernel's kunit.py: all of DRM on UML, device memory in QEMU
 	@scripts/kunit
-soak:			## random operations against a model on the debug kernel, for SECONDS=600, with SEED=
+soak:			## run random operations against a model on the debug kernel, for SECONDS=600, with SEED=
 	@scripts/soak $(or $(SECONDS),600) $(SEED)
-tree:			## an ordinary git tree with the series applied, one commit per patch: build/linux
+tree:			## make an ordinary git tree with the series applied, one commit per patch: build/linux
 	@scripts/tree
 export:			## write patches/, series and the overlay from the branch "work" of that tree
 	@scripts/export
-check:			## is all in step, does each patch apply and build, do the checkers agree?
+check:			## check that patches and overlay agree, and that each patch applies, builds and passes the checkers
 	@scripts/check
 kcsan:			## run the test suites on a kernel with the data race detector
 	@scripts/test kcsan
@@ -33,13 +33,13 @@ kernel:			## build the kernel the tests use
 	@KEEP=1 scripts/tree && scripts/kernel x86_64
 hmm-base:		## run the kernel's hmm-tests on the base and compare with the series
 	@scripts/hmm-base
-bench:			## what the layer costs per page, in instructions, against hand-written code
+bench:			## measure the cost of the layer per page, in instructions, against hand-written code
 	@scripts/bench
-docs:			## build the pages of Documentation/gpu with htmldocs; complaints about ours are errors
+docs:			## build the pages of Documentation/gpu with htmldocs; warnings about ours are errors
 	@scripts/docs
-coverage:		## which lines of the drivers the tests execute
+coverage:		## measure which lines of the drivers the tests execute
 	@scripts/coverage
-mbox:			## one threaded mailbox per section, each with its cover letter: build/mbox
+mbox:			## write one threaded mailbox per section, each with its cover letter: build/mbox
 	@scripts/mbox
 vanilla:		## apply and build on the vanilla kernel Debian's package is made from
 	@scripts/other vanilla
