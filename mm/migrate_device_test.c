@@ -621,8 +621,10 @@ static void migrate_device_test_fault_page_is_restored(struct kunit *test)
 	test_buf_to_device(test, &buf);
 	for (i = 0; i < ARRAY_SIZE(fault); i++) {
 		pool->fault = fault[i];
+		atomic_set(&pool->nr_faults, 0);
 		KUNIT_EXPECT_FALSE(test, test_page_intact(&buf, 0));
-		KUNIT_EXPECT_EQ(test, atomic_read(&pool->nr_faults), i + 1);
+		/* Not once: some CPUs' copy_from_user() tries again by bytes. */
+		KUNIT_EXPECT_GT(test, atomic_read(&pool->nr_faults), 0);
 		KUNIT_EXPECT_TRUE(test, pool->fault_locked);
 		KUNIT_EXPECT_EQ(test, pool_nr_used(), 1);
 		test_expect_resident(test, buf.dev_page[0]);

@@ -735,8 +735,8 @@ drm_pagemap_fault_window_of(const struct vm_fault *vmf)
 	unsigned long window = zdd->devmem->fault_window;
 
 	/*
-	 * An access on behalf of a device or of another process says nothing
-	 * about where the process itself is going to work.
+	 * An access on behalf of a device or of another process does not show
+	 * where the process itself is going to work.
 	 */
 	if (vmf->flags & FAULT_FLAG_REMOTE ||
 	    !(vmf->flags & FAULT_FLAG_ALLOW_RETRY))

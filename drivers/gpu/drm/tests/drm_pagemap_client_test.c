@@ -37,7 +37,7 @@
 
 /**
  * struct client - the driver
- * @dpagemap: What is under test.  Not zeroed.
+ * @dpagemap: The object under test.  Not zeroed.
  * @pgmap: The device pages.
  * @res: Their addresses.
  * @dev: The device.
@@ -57,7 +57,7 @@ struct client {
 
 /**
  * struct client_bo - an allocation: the first pages of the pool
- * @devmem: What is under test.
+ * @devmem: The object under test.
  * @client: The driver.
  * @released: Number of releases that are over.
  */

@@ -142,7 +142,7 @@ static void pagemap_ledger_find(struct tracepoint *tp, void *data)
 
 static bool pagemap_ledger_works(void)
 {
-	return ledger.tp_map && ledger.tp_unmap;
+	return IS_ENABLED(CONFIG_TRACEPOINTS) && ledger.tp_map && ledger.tp_unmap;
 }
 
 static void pagemap_ledger_start(struct kunit *test, struct device *dev)
@@ -483,6 +483,15 @@ static int pagemap_error_run(struct pagemap_error_env *env,
 	return -EINVAL;
 }
 
+/* Start over, with all pages in an allocation on the device. */
+static void pagemap_error_fill_device(struct pagemap_error_env *env)
+{
+	pagemap_error_fresh(env);
+	env->bo = pagemap_mock_bo(env->mdev, PAGEMAP_ERROR_PAGES, 0);
+	KUNIT_ASSERT_EQ(env->test, 0,
+			pagemap_error_run(env, PAGEMAP_ERROR_TO_DEVICE, 0));
+}
+
 /* Invariants after the operation, with or without an error */
 static void pagemap_error_check_state(struct pagemap_error_env *env,
 				      enum pagemap_error_op op,
@@ -545,7 +554,7 @@ static bool pagemap_error_round(struct pagemap_error_env *env,
 }
 
 /*
- * Succeeds if: Failing the first, the second, ... of everything an operation
+ * Succeeds if: failing the first, the second, ... of everything an operation
  * asks for, until it asks for no more, gives the documented result each time,
  * with all data intact, nothing leaked, the allocation owned as documented, and
  * success of a second try.
@@ -596,7 +605,7 @@ static int pagemap_error_random_step(struct pagemap_error_env *env,
 }
 
 /*
- * Succeeds if: After any sequence of operations of which any may fail, the data
+ * Succeeds if: after any sequence of operations of which any may fail, the data
  * is right, nothing leaked, and the allocation is released at most once.
  */
 static void drm_pagemap_test_error_random(struct kunit *test)
@@ -650,7 +659,7 @@ static struct kunit_suite pagemap_error_suite = {
  * taken for migration entries, and pages that belong to others were unlocked
  * and freed.
  *
- * Succeeds if: With odd and even page frame numbers written before the failure,
+ * Succeeds if: with odd and even page frame numbers written before the failure,
  * the neighbours in the pool, which another allocation uses, are untouched.
  */
 static void drm_pagemap_test_defect_raw_pfns(struct kunit *test)
@@ -690,7 +699,7 @@ static void drm_pagemap_test_defect_raw_pfns(struct kunit *test)
  * Defect: DMA mappings were undone after the end of the migration, when the
  * process could write already; with bounce buffers it lost what it wrote.
  *
- * Succeeds if: In all three operations each mapping is undone while the pages
+ * Succeeds if: in all three operations each mapping is undone while the pages
  * are locked and not mapped by the process, and the data is there at once.
  */
 static void drm_pagemap_test_defect_late_unmap(struct kunit *test)
@@ -703,9 +712,7 @@ static void drm_pagemap_test_defect_late_unmap(struct kunit *test)
 
 	pagemap_error_env_init(test, &env);
 	for (op = PAGEMAP_ERROR_CPU_FAULT; op <= PAGEMAP_ERROR_EVICT; op++) {
-		pagemap_error_fresh(&env);
-		env.bo = pagemap_mock_bo(env.mdev, PAGEMAP_ERROR_PAGES, 0);
-		KUNIT_ASSERT_EQ(test, 0, pagemap_error_run(&env, PAGEMAP_ERROR_TO_DEVICE, 0));
+		pagemap_error_fill_device(&env);
 		KUNIT_ASSERT_EQ(test, 0, pagemap_error_run(&env, op, 5));
 		pagemap_error_check_data(&env);
 		pagemap_error_expect_gone(&env);
@@ -766,7 +773,7 @@ static struct pagemap_error_job *pagemap_error_job(struct kunit *test,
  * Defect: success was reported although the mm core had refused pages in the
  * last step.
  *
- * Succeeds if: A page that gets a reference while the copy runs makes the
+ * Succeeds if: a page that gets a reference while the copy runs makes the
  * migration fail with -EBUSY, with no page left on the device; it succeeds
  * without that reference.
  */
@@ -801,7 +808,7 @@ static void drm_pagemap_test_defect_refused_at_last(struct kunit *test)
  * Defect: with every page of the range pinned, the error was one that callers
  * take for fatal.
  *
- * Succeeds if: It is -EBUSY, and the migration succeeds after the unpin.
+ * Succeeds if: it is -EBUSY, and the migration succeeds after the unpin.
  */
 static void drm_pagemap_test_defect_pinned_range(struct kunit *test)
 {
@@ -845,7 +852,7 @@ static bool pagemap_error_wait_asleep(struct pagemap_error_job *job)
  * Defects: eviction gave up after three tries without waiting; and a retry
  * called copy_to_ram() with nothing to copy.
  *
- * Succeeds if: Eviction waits for the one page that is locked by somebody else
+ * Succeeds if: eviction waits for the one page that is locked by somebody else
  * for half a second, and each page is copied once.
  */
 static void drm_pagemap_test_defect_evict_gives_up(struct kunit *test)
@@ -869,24 +876,23 @@ static void drm_pagemap_test_defect_evict_gives_up(struct kunit *test)
 	pagemap_error_check_data(&job->env);
 }
 
-static const enum pagemap_error_op pagemap_error_bounce[] = {
+static const enum pagemap_error_op pagemap_error_back_params[] = {
 	PAGEMAP_ERROR_CPU_FAULT, PAGEMAP_ERROR_EVICT,
 };
 
-static void pagemap_error_bounce_desc(const enum pagemap_error_op *op, char *desc)
+static void pagemap_error_back_desc(const enum pagemap_error_op *op, char *desc)
 {
 	strscpy(desc, *op == PAGEMAP_ERROR_EVICT ? "evict" : "CPU fault",
 		KUNIT_PARAM_DESC_SIZE);
 }
 
-KUNIT_ARRAY_PARAM(pagemap_error_bounce, pagemap_error_bounce,
-		  pagemap_error_bounce_desc);
+KUNIT_ARRAY_PARAM(pagemap_error_back, pagemap_error_back_params, pagemap_error_back_desc);
 
 /*
  * Defect: a lack of bounce buffers, which lasts until others are done with
  * theirs, killed the process that had a CPU fault, or made eviction give up.
  *
- * Succeeds if: With the first mappings refused, more than there are tries for
+ * Succeeds if: with the first mappings refused, more than there are tries for
  * other errors, the pages come back.
  */
 static void drm_pagemap_test_defect_bounce_buffers(struct kunit *test)
@@ -895,9 +901,7 @@ static void drm_pagemap_test_defect_bounce_buffers(struct kunit *test)
 	struct pagemap_error_env env;
 
 	pagemap_error_env_init(test, &env);
-	pagemap_error_fresh(&env);
-	env.bo = pagemap_mock_bo(env.mdev, PAGEMAP_ERROR_PAGES, 0);
-	KUNIT_ASSERT_EQ(test, 0, pagemap_error_run(&env, PAGEMAP_ERROR_TO_DEVICE, 0));
+	pagemap_error_fill_device(&env);
 
 	pagemap_error_inject_nth(DRM_PAGEMAP_STEP_DMA_MAP, 1, false);
 	inject.last = 5;
@@ -914,7 +918,7 @@ static void drm_pagemap_test_defect_bounce_buffers(struct kunit *test)
 /*
  * Defect: eviction gave up on the first error of a copy.
  *
- * Succeeds if: It tries again, twice, and no more often than that.
+ * Succeeds if: it tries again, twice, and no more often than that.
  */
 static void drm_pagemap_test_defect_evict_first_error(struct kunit *test)
 {
@@ -922,9 +926,7 @@ static void drm_pagemap_test_defect_evict_first_error(struct kunit *test)
 	struct pagemap_mock_hook *hook;
 
 	pagemap_error_env_init(test, &env);
-	pagemap_error_fresh(&env);
-	env.bo = pagemap_mock_bo(env.mdev, PAGEMAP_ERROR_PAGES, 0);
-	KUNIT_ASSERT_EQ(test, 0, pagemap_error_run(&env, PAGEMAP_ERROR_TO_DEVICE, 0));
+	pagemap_error_fill_device(&env);
 
 	hook = &env.mdev->hook[PAGEMAP_MOCK_TO_RAM];
 	pagemap_mock_fail(env.mdev, PAGEMAP_MOCK_TO_RAM, 1, 3, -EIO);
@@ -947,7 +949,8 @@ static void drm_pagemap_test_defect_evict_first_error(struct kunit *test)
  * Defect: CPU faults on a device page that is locked, because it is being
  * migrated, retried without a pause, and could keep the migration from its end.
  *
- * Succeeds if: All threads that fault on such a page sleep until it is unlocked.
+ * Succeeds if: all threads that fault on such a page sleep until it is
+ * unlocked.
  */
 static void drm_pagemap_test_defect_locked_page_spin(struct kunit *test)
 {
@@ -977,8 +980,7 @@ static void drm_pagemap_test_defect_locked_page_spin(struct kunit *test)
 		KUNIT_EXPECT_FALSE(test, completion_done(&thread[i]->done));
 	unlock_page(page);
 
-	for (i = 0; i < PAGEMAP_ERROR_FAULTERS; i++)
-		KUNIT_EXPECT_EQ(test, 0, pagemap_mock_join(test, thread[i]));
+	pagemap_mock_join_all(test, thread, PAGEMAP_ERROR_FAULTERS);
 	/* The odd wake-up is not a spin */
 	KUNIT_EXPECT_LE(test, running, 8);
 	pagemap_error_check_data(&job[0]->env);
@@ -1019,7 +1021,7 @@ static int pagemap_error_reader_fn(void *arg)
  * Defect: a device page that had moved already, but was kept alive by somebody's
  * reference, was moved a second time, with stale contents.
  *
- * Succeeds if: While two threads fault on random pages, and the range is
+ * Succeeds if: while two threads fault on random pages, and the range is
  * migrated and evicted time and again, all contents stay right.
  */
 static void drm_pagemap_test_defect_moved_twice(struct kunit *test)
@@ -1066,8 +1068,8 @@ static void drm_pagemap_test_defect_moved_twice(struct kunit *test)
 /*
  * Defect: eviction went on with an anon_vma that munmap() had freed meanwhile.
  *
- * Succeeds if: When the VMA goes while eviction copies, eviction succeeds; KASAN
- * watches the rest.
+ * Succeeds if: when the VMA goes while eviction copies, eviction succeeds;
+ * KASAN watches the rest.
  */
 static void drm_pagemap_test_defect_anon_vma_freed(struct kunit *test)
 {
@@ -1091,24 +1093,11 @@ static void drm_pagemap_test_defect_anon_vma_freed(struct kunit *test)
 	}
 }
 
-static const enum pagemap_error_op pagemap_error_back_params[] = {
-	PAGEMAP_ERROR_CPU_FAULT,
-	PAGEMAP_ERROR_EVICT,
-};
-
-static void pagemap_error_back_desc(const enum pagemap_error_op *op, char *desc)
-{
-	strscpy(desc, *op == PAGEMAP_ERROR_EVICT ? "evict" : "CPU fault",
-		KUNIT_PARAM_DESC_SIZE);
-}
-
-KUNIT_ARRAY_PARAM(pagemap_error_back, pagemap_error_back_params, pagemap_error_back_desc);
-
 /*
  * Defect: the allocation's mm was used without a reference, long after the
  * process was gone.
  *
- * Succeeds if: With a pointer that cannot be dereferenced, everything works.
+ * Succeeds if: with a pointer that cannot be dereferenced, everything works.
  */
 static void drm_pagemap_test_defect_mm_uncounted(struct kunit *test)
 {
@@ -1116,9 +1105,7 @@ static void drm_pagemap_test_defect_mm_uncounted(struct kunit *test)
 	struct pagemap_error_env env;
 
 	pagemap_error_env_init(test, &env);
-	pagemap_error_fresh(&env);
-	env.bo = pagemap_mock_bo(env.mdev, PAGEMAP_ERROR_PAGES, 0);
-	KUNIT_ASSERT_EQ(test, 0, pagemap_error_run(&env, PAGEMAP_ERROR_TO_DEVICE, 0));
+	pagemap_error_fill_device(&env);
 	env.bo->devmem.mm = (struct mm_struct *)LIST_POISON1;
 	KUNIT_ASSERT_EQ(test, 0, pagemap_error_run(&env, *op, 2));
 	pagemap_error_check_data(&env);
@@ -1154,7 +1141,7 @@ static struct drm_pagemap_devmem_ops *pagemap_error_ops(struct kunit *test)
  * Defect: the early return for a missing callback had another rule for who owns
  * the allocation than the other errors.
  *
- * Succeeds if: It is -EOPNOTSUPP, the allocation stays the caller's and can be
+ * Succeeds if: it is -EOPNOTSUPP, the allocation stays the caller's and can be
  * used once the callback is there; eviction refuses likewise.
  */
 static void drm_pagemap_test_defect_missing_callback(struct kunit *test)
@@ -1193,7 +1180,7 @@ static void drm_pagemap_test_defect_missing_callback(struct kunit *test)
  * Defect: error paths called the optional devmem_release() without a look at
  * whether it is there.
  *
- * Succeeds if: Without it, each early and late error is only reported, and a
+ * Succeeds if: without it, each early and late error is only reported, and a
  * migration that succeeds ends with detached.
  */
 static void drm_pagemap_test_defect_no_release(struct kunit *test)
@@ -1246,8 +1233,8 @@ KUNIT_ARRAY_PARAM(pagemap_error_size, pagemap_error_size_params, pagemap_error_s
  * the allocation, which is wrong unless that is a power of two, and unless the
  * range is aligned to it.
  *
- * Succeeds if: For each size, at an odd address, a fault on any page brings back
- * exactly the whole range.
+ * Succeeds if: for each size, at an odd address, a fault on any page brings
+ * back exactly the whole range.
  */
 static void drm_pagemap_test_defect_odd_size(struct kunit *test)
 {
@@ -1304,7 +1291,7 @@ static void pagemap_error_set_bus(struct device *dev, struct bus_dma_region *map
 /*
  * Defect: a mapping at bus address 0 was taken for none, and never undone.
  *
- * Succeeds if: Pages whose bus address is 0 are copied, and their mapping is
+ * Succeeds if: pages whose bus address is 0 are copied, and their mapping is
  * undone.
  */
 static void drm_pagemap_test_defect_bus_address_0(struct kunit *test)
@@ -1343,7 +1330,7 @@ static struct kunit_case pagemap_defect_cases[] = {
 	KUNIT_CASE(drm_pagemap_test_defect_pinned_range),
 	KUNIT_CASE(drm_pagemap_test_defect_evict_gives_up),
 	KUNIT_CASE_PARAM(drm_pagemap_test_defect_bounce_buffers,
-			 pagemap_error_bounce_gen_params),
+			 pagemap_error_back_gen_params),
 	KUNIT_CASE(drm_pagemap_test_defect_evict_first_error),
 	KUNIT_CASE(drm_pagemap_test_defect_locked_page_spin),
 	KUNIT_CASE_SLOW(drm_pagemap_test_defect_moved_twice),

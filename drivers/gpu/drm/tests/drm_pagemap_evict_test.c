@@ -10,7 +10,6 @@
 #include <linux/mm.h>
 #include <linux/mman.h>
 #include <linux/pagemap.h>
-#include <linux/prandom.h>
 #include <linux/string.h>
 #include <linux/uaccess.h>
 
@@ -163,12 +162,7 @@ static const struct unmap_param unmap_params[] = {
 	{ "all", 0, 32 },
 };
 
-static void unmap_desc(const struct unmap_param *p, char *desc)
-{
-	strscpy(desc, p->name, KUNIT_PARAM_DESC_SIZE);
-}
-
-KUNIT_ARRAY_PARAM(unmap, unmap_params, unmap_desc);
+KUNIT_ARRAY_PARAM_DESC(unmap, unmap_params, name);
 
 /*
  * Succeeds if pages that munmap() left are evicted, all of them, and those that
@@ -356,8 +350,7 @@ static void drm_pagemap_test_fault_during_evict(struct kunit *test)
 		KUNIT_EXPECT_FALSE(test, completion_done(&read[i]->done));
 	complete_all(&hook->resume);
 
-	for (i = 0; i < NTHREADS; i++)
-		KUNIT_EXPECT_EQ(test, pagemap_mock_join(test, read[i]), 0);
+	pagemap_mock_join_all(test, read, NTHREADS);
 	KUNIT_EXPECT_EQ(test, pagemap_mock_join(test, evict), 0);
 	KUNIT_EXPECT_EQ(test, atomic_read(&hook->pages), 16);
 	KUNIT_EXPECT_EQ(test, pagemap_mock_read(addr, 16, SEED), 0);
@@ -539,31 +532,6 @@ static void drm_pagemap_test_evict_after_the_process(struct kunit *test)
 	}
 }
 
-struct accesses {
-	unsigned long addr;
-	unsigned long npages;
-	u32 seed;
-	atomic_t threads;
-	bool stop;
-};
-
-static int access_thread(void *arg)
-{
-	struct accesses *a = arg;
-	struct rnd_state rnd;
-	unsigned long page;
-	int err = 0;
-
-	prandom_seed_state(&rnd, a->seed + atomic_inc_return(&a->threads));
-	while (!READ_ONCE(a->stop) && !err) {
-		page = prandom_u32_state(&rnd) % a->npages;
-		err = pagemap_mock_read(a->addr + page * PAGE_SIZE, 1, SEED);
-		cond_resched();
-	}
-
-	return err;
-}
-
 /*
  * Succeeds if evictions against threads that fault on the same pages always end
  * with the allocation detached and nobody sees anything but the data.
@@ -571,23 +539,17 @@ static int access_thread(void *arg)
 static void drm_pagemap_test_evict_against_faults(struct kunit *test)
 {
 	struct pagemap_mock_dev *mdev = pagemap_mock_dev0(test);
-	struct pagemap_mock_thread *thread[NTHREADS];
+	struct pagemap_mock_readers *readers;
 	struct drm_pagemap_migration mig;
 	struct pagemap_mock_bo *bo;
-	struct accesses *a;
 	unsigned int i;
 
-	a = kunit_kzalloc(test, sizeof(*a), GFP_KERNEL);
-	KUNIT_ASSERT_NOT_NULL(test, a);
-	a->npages = 128;
-	a->seed = pagemap_mock_seed(test);
-	a->addr = pagemap_mock_map_filled(test, a->npages);
 	mdev->fault_window = PAGE_SIZE;
-	for (i = 0; i < NTHREADS; i++)
-		thread[i] = pagemap_mock_thread(test, access_thread, a);
+	readers = pagemap_mock_start_readers(test, 128);
 
 	for (i = 0; i < 100; i++) {
-		KUNIT_EXPECT_EQ(test, pagemap_mock_migrate_missing(mdev, a->addr, a->npages,
+		KUNIT_EXPECT_EQ(test, pagemap_mock_migrate_missing(mdev, readers->addr,
+								   readers->npages,
 								   &mig), 0);
 		if (!mig.devmem)
 			continue;
@@ -595,12 +557,8 @@ static void drm_pagemap_test_evict_against_faults(struct kunit *test)
 		KUNIT_EXPECT_EQ(test, pagemap_mock_evict(bo), 0);
 		pagemap_mock_expect_released(test, bo);
 	}
-	WRITE_ONCE(a->stop, true);
-	for (i = 0; i < NTHREADS; i++)
-		KUNIT_EXPECT_EQ(test, pagemap_mock_join(test, thread[i]), 0);
-
 	KUNIT_EXPECT_GT(test, pagemap_mock_counter(mdev, DRM_PAGEMAP_PAGES_EVICTED), 0);
-	KUNIT_EXPECT_EQ(test, pagemap_mock_read(a->addr, a->npages, SEED), 0);
+	pagemap_mock_stop_readers(test, readers);
 }
 
 /* Devices that go away */

@@ -10,7 +10,6 @@
 #include <linux/mm.h>
 #include <linux/mman.h>
 #include <linux/pagemap.h>
-#include <linux/prandom.h>
 #include <linux/sched.h>
 #include <linux/uaccess.h>
 
@@ -281,12 +280,7 @@ static const struct threads_param threads_params[] = {
 	{ "different pages, whole window", PAGE_SIZE, 0 },
 };
 
-static void threads_desc(const struct threads_param *p, char *desc)
-{
-	strscpy(desc, p->name, KUNIT_PARAM_DESC_SIZE);
-}
-
-KUNIT_ARRAY_PARAM(threads, threads_params, threads_desc);
+KUNIT_ARRAY_PARAM_DESC(threads, threads_params, name);
 
 /*
  * Succeeds if many threads that fault within the timeslice, on one page or on
@@ -311,8 +305,7 @@ static void drm_pagemap_test_timeslice_many_threads(struct kunit *test)
 	msleep(TIMESLICE_MS / 2);
 	if (time_before64(get_jiffies_64(), expires))
 		pagemap_mock_expect_resident(test, mdev, NTHREADS);
-	for (i = 0; i < NTHREADS; i++)
-		KUNIT_EXPECT_EQ(test, pagemap_mock_join(test, thread[i]), 0);
+	pagemap_mock_join_all(test, thread, NTHREADS);
 
 	KUNIT_EXPECT_GE(test, get_jiffies_64(), expires);
 	KUNIT_EXPECT_GT(test, pagemap_mock_counter(mdev, DRM_PAGEMAP_TIMESLICE_SLEEPS), 0);
@@ -354,8 +347,7 @@ static void drm_pagemap_test_eviction_ends_the_timeslice(struct kunit *test)
 	wait_asleep(test, NTHREADS);
 
 	KUNIT_EXPECT_EQ(test, pagemap_mock_evict(bo), 0);
-	for (i = 0; i < NTHREADS; i++)
-		KUNIT_EXPECT_EQ(test, pagemap_mock_join(test, thread[i]), 0);
+	pagemap_mock_join_all(test, thread, NTHREADS);
 	pagemap_mock_expect_released(test, bo);
 	KUNIT_EXPECT_EQ(test, pagemap_mock_read(addr, 16, SEED), 0);
 }
@@ -380,8 +372,7 @@ static void drm_pagemap_test_another_fault_ends_the_timeslice(struct kunit *test
 	/* The second try of a fault does not wait, whatever the timeslice. */
 	KUNIT_EXPECT_EQ(test, fault_with(addr + 9 * PAGE_SIZE,
 					 FAULT_FLAG_ALLOW_RETRY | FAULT_FLAG_TRIED), 0);
-	for (i = 0; i < NTHREADS; i++)
-		KUNIT_EXPECT_EQ(test, pagemap_mock_join(test, thread[i]), 0);
+	pagemap_mock_join_all(test, thread, NTHREADS);
 	pagemap_mock_expect_resident(test, mdev, 0);
 	KUNIT_EXPECT_EQ(test, pagemap_mock_counter(mdev, DRM_PAGEMAP_TIMESLICE_SLEEPS),
 			NTHREADS);
@@ -600,8 +591,7 @@ static void drm_pagemap_test_faults_of_a_page_being_copied(struct kunit *test)
 	msleep(TIMESLICE_MS);
 	complete_all(&hook->resume);
 
-	for (i = 0; i < NTHREADS; i++)
-		KUNIT_EXPECT_EQ(test, pagemap_mock_join(test, thread[i]), 0);
+	pagemap_mock_join_all(test, thread, NTHREADS);
 	KUNIT_EXPECT_EQ(test, atomic_read(&hook->calls), 1);
 	KUNIT_EXPECT_EQ(test, pagemap_mock_read(addr, 2, SEED), 0);
 }
@@ -623,37 +613,10 @@ static void drm_pagemap_test_many_faults_of_one_page(struct kunit *test)
 		for (i = 0; i < NTHREADS; i++)
 			thread[i] = pagemap_mock_thread(test, read_word_thread,
 							(void *)addr);
-		for (i = 0; i < NTHREADS; i++)
-			KUNIT_EXPECT_EQ(test, pagemap_mock_join(test, thread[i]), 0);
+		pagemap_mock_join_all(test, thread, NTHREADS);
 		KUNIT_EXPECT_LE(test, atomic_read(&mdev->hook[PAGEMAP_MOCK_TO_RAM].calls),
 				2);
 	}
-}
-
-struct reader {
-	unsigned long addr;
-	unsigned long npages;
-	u32 seed;
-	bool stop;
-	atomic_t reads;
-};
-
-static int reader_thread(void *arg)
-{
-	struct reader *reader = arg;
-	struct rnd_state rnd;
-	unsigned long page;
-	int err = 0;
-
-	prandom_seed_state(&rnd, reader->seed + atomic_inc_return(&reader->reads));
-	while (!READ_ONCE(reader->stop) && !err) {
-		page = prandom_u32_state(&rnd) % reader->npages;
-		err = read_word(reader->addr + page * PAGE_SIZE);
-		atomic_inc(&reader->reads);
-		cond_resched();
-	}
-
-	return err;
 }
 
 static const unsigned long stress_windows[] = { 0, PAGE_SIZE, 5 * PAGE_SIZE };
@@ -673,35 +636,23 @@ static void drm_pagemap_test_random_faults_against_migration(struct kunit *test)
 {
 	const unsigned long *window = test->param_value;
 	struct pagemap_mock_dev *mdev = pagemap_mock_dev0(test);
-	struct pagemap_mock_thread *thread[NTHREADS];
-	struct reader *reader;
+	struct pagemap_mock_readers *readers;
 	struct drm_pagemap_migration mig;
 	unsigned long moved = 0;
-	unsigned int i, round;
+	unsigned int round;
 
-	reader = kunit_kzalloc(test, sizeof(*reader), GFP_KERNEL);
-	KUNIT_ASSERT_NOT_NULL(test, reader);
-	reader->npages = 64;
-	reader->seed = pagemap_mock_seed(test);
-	reader->addr = pagemap_mock_map_filled(test, reader->npages);
 	mdev->fault_window = *window;
-	for (i = 0; i < NTHREADS; i++)
-		thread[i] = pagemap_mock_thread(test, reader_thread, reader);
+	readers = pagemap_mock_start_readers(test, 64);
 
 	for (round = 0; round < 150; round++) {
-		KUNIT_EXPECT_EQ(test, pagemap_mock_migrate_missing(mdev, reader->addr,
-								   reader->npages,
+		KUNIT_EXPECT_EQ(test, pagemap_mock_migrate_missing(mdev, readers->addr,
+								   readers->npages,
 								   &mig), 0);
 		moved += mig.moved;
 		usleep_range(500, 1500);
 	}
-	WRITE_ONCE(reader->stop, true);
-	for (i = 0; i < NTHREADS; i++)
-		KUNIT_EXPECT_EQ(test, pagemap_mock_join(test, thread[i]), 0);
-
-	KUNIT_EXPECT_GT(test, moved, reader->npages);
-	KUNIT_EXPECT_GT(test, atomic_read(&reader->reads), 2 * NTHREADS);
-	KUNIT_EXPECT_EQ(test, pagemap_mock_read(reader->addr, reader->npages, SEED), 0);
+	KUNIT_EXPECT_GT(test, moved, readers->npages);
+	pagemap_mock_stop_readers(test, readers);
 }
 
 static struct kunit_case drm_pagemap_fault_cases[] = {

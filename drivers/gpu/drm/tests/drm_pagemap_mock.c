@@ -20,6 +20,7 @@
 #include <linux/kthread.h>
 #include <linux/mman.h>
 #include <linux/mmu_notifier.h>
+#include <linux/prandom.h>
 #include <linux/sched/mm.h>
 #include <linux/slab.h>
 #include <linux/swiotlb.h>
@@ -943,6 +944,63 @@ int pagemap_mock_join(struct kunit *test, struct pagemap_mock_thread *thread)
 	list_del_init(&thread->link);
 
 	return thread->ret;
+}
+
+/* Expects each thread to return 0. */
+void pagemap_mock_join_all(struct kunit *test,
+			   struct pagemap_mock_thread **thread, unsigned int n)
+{
+	unsigned int i;
+
+	for (i = 0; i < n; i++)
+		KUNIT_EXPECT_EQ(test, pagemap_mock_join(test, thread[i]), 0);
+}
+
+static int pagemap_mock_reader_fn(void *arg)
+{
+	struct pagemap_mock_readers *r = arg;
+	struct rnd_state rnd;
+	unsigned long page;
+	int err = 0;
+
+	prandom_seed_state(&rnd, r->seed + atomic_inc_return(&r->reads));
+	while (!READ_ONCE(r->stop) && !err) {
+		page = prandom_u32_state(&rnd) % r->npages;
+		err = pagemap_mock_read(r->addr + page * PAGE_SIZE, 1,
+					PAGEMAP_MOCK_SEED);
+		atomic_inc(&r->reads);
+		cond_resched();
+	}
+
+	return err;
+}
+
+struct pagemap_mock_readers *pagemap_mock_start_readers(struct kunit *test,
+							unsigned long npages)
+{
+	struct pagemap_mock_readers *r;
+	unsigned int i;
+
+	r = kunit_kzalloc(test, sizeof(*r), GFP_KERNEL);
+	KUNIT_ASSERT_NOT_NULL(test, r);
+	r->npages = npages;
+	r->seed = pagemap_mock_seed(test);
+	r->addr = pagemap_mock_map_filled(test, npages);
+	for (i = 0; i < PAGEMAP_MOCK_READERS; i++)
+		r->thread[i] = pagemap_mock_thread(test, pagemap_mock_reader_fn, r);
+
+	return r;
+}
+
+/* Expects them to have read, and nothing but the data. */
+void pagemap_mock_stop_readers(struct kunit *test,
+			       struct pagemap_mock_readers *r)
+{
+	WRITE_ONCE(r->stop, true);
+	pagemap_mock_join_all(test, r->thread, PAGEMAP_MOCK_READERS);
+	KUNIT_EXPECT_GT(test, atomic_read(&r->reads), 2 * PAGEMAP_MOCK_READERS);
+	KUNIT_EXPECT_EQ(test, pagemap_mock_read(r->addr, r->npages,
+						PAGEMAP_MOCK_SEED), 0);
 }
 
 /* Fixture */

@@ -147,7 +147,7 @@ struct pagemap_mock_dev {
 
 /**
  * struct pagemap_mock_bo - an allocation of device memory
- * @devmem: What is under test.
+ * @devmem: The object under test.
  * @mdev: The device.
  * @kref: References; the pages of the pool go back with the last one.
  * @npages: Number of pages.
@@ -225,6 +225,26 @@ struct pagemap_mock_thread {
 	int ret;
 	struct completion started;
 	struct completion done;
+};
+
+#define PAGEMAP_MOCK_READERS	4
+
+/**
+ * struct pagemap_mock_readers - threads that read random pages of a mapping
+ * @addr: The mapping, filled with %PAGEMAP_MOCK_SEED.
+ * @npages: Number of its pages.
+ * @seed: Seed of the first thread.
+ * @reads: Number of pages read, plus one for each thread.
+ * @stop: Ends the threads.
+ * @thread: The threads.
+ */
+struct pagemap_mock_readers {
+	unsigned long addr;
+	unsigned long npages;
+	u32 seed;
+	atomic_t reads;
+	bool stop;
+	struct pagemap_mock_thread *thread[PAGEMAP_MOCK_READERS];
 };
 
 /* Fixture.  _init() makes one device; more are added in the case. */
@@ -317,6 +337,12 @@ struct pagemap_mock_thread *pagemap_mock_process(struct kunit *test,
 						 int (*fn)(void *arg),
 						 void *arg);
 int pagemap_mock_join(struct kunit *test, struct pagemap_mock_thread *thread);
+void pagemap_mock_join_all(struct kunit *test,
+			   struct pagemap_mock_thread **thread, unsigned int n);
+struct pagemap_mock_readers *pagemap_mock_start_readers(struct kunit *test,
+							unsigned long npages);
+void pagemap_mock_stop_readers(struct kunit *test,
+			       struct pagemap_mock_readers *r);
 
 /* The seed of a random case. */
 static inline u32 pagemap_mock_seed(struct kunit *test)

@@ -135,7 +135,7 @@ static bool drm_pagemap_addr_equal(struct drm_pagemap_device_addr a,
 }
 
 /*
- * Succeeds if The struct has the size that tables of it are built on, and the
+ * Succeeds if the struct has the size that tables of it are built on, and the
  * packed form half of it.
  */
 static void drm_pagemap_test_addr_size(struct kunit *test)
@@ -147,7 +147,7 @@ static void drm_pagemap_test_addr_size(struct kunit *test)
 }
 
 /*
- * Succeeds if For every order and direction, each of the four fields holds
+ * Succeeds if for every order and direction, each of the four fields holds
  * exactly what was encoded, whatever the others are.
  */
 static void drm_pagemap_test_addr_encode(struct kunit *test)
@@ -169,7 +169,7 @@ static void drm_pagemap_test_addr_encode(struct kunit *test)
 }
 
 /*
- * Succeeds if What the table calls packable is, up to the order it names, and
+ * Succeeds if what the table calls packable is, up to the order it names, and
  * comes back unchanged; everything else is refused.
  */
 static void drm_pagemap_test_addr_pack(struct kunit *test)
@@ -201,7 +201,7 @@ static void drm_pagemap_test_addr_pack(struct kunit *test)
 }
 
 /*
- * Succeeds if The failure address of the DMA API is refused with every
+ * Succeeds if the failure address of the DMA API is refused with every
  * protocol, order and direction, so that it cannot end up in a packed table.
  */
 static void drm_pagemap_test_addr_pack_error(struct kunit *test)
@@ -255,7 +255,7 @@ static void drm_pagemap_addr_check_one(struct kunit *test, u32 used,
 }
 
 /*
- * Succeeds if Every combination of protocol, order and direction, with random
+ * Succeeds if every combination of protocol, order and direction, with random
  * page addresses, packs to the documented layout and comes back unchanged, or
  * is refused because a field does not fit.
  */
@@ -281,7 +281,7 @@ static void drm_pagemap_test_addr_pack_exhaustive(struct kunit *test)
 }
 
 /*
- * Succeeds if Two different addresses never pack to the same value: changing
+ * Succeeds if two different addresses never pack to the same value: changing
  * any one field changes the packed form.
  */
 static void drm_pagemap_test_addr_pack_distinct(struct kunit *test)
@@ -409,7 +409,7 @@ static void drm_pagemap_zdd_expect_alive(struct kunit *test,
 }
 
 /*
- * Succeeds if A new zdd carries the allocation and the owner and holds one
+ * Succeeds if a new zdd carries the allocation and the owner and holds one
  * reference, whose put releases the allocation.
  */
 static void drm_pagemap_test_zdd_lifetime(struct kunit *test)
@@ -446,7 +446,7 @@ static const struct drm_pagemap_zdd_refs_param drm_pagemap_zdd_refs_params[] = {
 KUNIT_ARRAY_PARAM_DESC(drm_pagemap_zdd_refs, drm_pagemap_zdd_refs_params, name);
 
 /*
- * Succeeds if Whatever the order of gets and puts, the allocation is alive
+ * Succeeds if whatever the order of gets and puts, the allocation is alive
  * while one reference is left, and is released by the put of the last.
  */
 static void drm_pagemap_test_zdd_get_put_order(struct kunit *test)
@@ -475,7 +475,7 @@ static void drm_pagemap_test_zdd_get_put_order(struct kunit *test)
 }
 
 /*
- * Succeeds if Getting no reference at all changes nothing.
+ * Succeeds if getting no reference at all changes nothing.
  */
 static void drm_pagemap_test_zdd_get_none(struct kunit *test)
 {
@@ -633,7 +633,7 @@ static bool drm_pagemap_zdd_put_in(struct drm_pagemap_zdd *zdd,
 }
 
 /*
- * Succeeds if Wherever the last put runs, devmem_release() is called exactly
+ * Succeeds if wherever the last put runs, devmem_release() is called exactly
  * once, from a process context that may sleep, which is not the putter's own
  * when that one is atomic.
  */
@@ -680,7 +680,7 @@ static void drm_pagemap_test_zdd_flush_waits(struct kunit *test)
 }
 
 /*
- * Succeeds if A flush with nothing to release returns.
+ * Succeeds if a flush with nothing to release returns.
  */
 static void drm_pagemap_test_zdd_flush_nothing(struct kunit *test)
 {
@@ -696,7 +696,7 @@ static void drm_pagemap_test_zdd_flush_nothing(struct kunit *test)
 }
 
 /*
- * Succeeds if With a single reference, disarm does away with the zdd and leaves
+ * Succeeds if with a single reference, disarm does away with the zdd and leaves
  * the allocation to the caller: it is neither detached nor released.
  */
 static void drm_pagemap_test_zdd_disarm_single(struct kunit *test)
@@ -709,7 +709,7 @@ static void drm_pagemap_test_zdd_disarm_single(struct kunit *test)
 }
 
 /*
- * Succeeds if The allocation that disarm gave back can be used again, and is
+ * Succeeds if the allocation that disarm gave back can be used again, and is
  * released when its second zdd goes.
  */
 static void drm_pagemap_test_zdd_disarm_reuse(struct kunit *test)
@@ -726,7 +726,7 @@ static void drm_pagemap_test_zdd_disarm_reuse(struct kunit *test)
 }
 
 /*
- * Succeeds if While a page holds a reference, disarm refuses and changes
+ * Succeeds if while a page holds a reference, disarm refuses and changes
  * nothing, and the allocation is released by the last put.
  */
 static void drm_pagemap_test_zdd_disarm_refused(struct kunit *test)
@@ -802,9 +802,9 @@ static void drm_pagemap_zdd_wait_round(struct kunit *test, bool free,
 }
 
 /*
- * Succeeds if Without devmem_release(), the completion of detached is the last
- * the layer does with the allocation: a waiter overwrites it, or frees it (which
- * KASAN watches), at once.
+ * Succeeds if without devmem_release(), the completion of detached is the last
+ * the layer does with the allocation: a waiter overwrites it, or frees it
+ * (which KASAN watches), at once.
  */
 static void drm_pagemap_test_zdd_null_release(struct kunit *test)
 {
@@ -844,7 +844,7 @@ static int drm_pagemap_zdd_race_fn(void *arg)
 }
 
 /*
- * Succeeds if When many threads put at once, with nobody holding a reference
+ * Succeeds if when many threads put at once, with nobody holding a reference
  * longer than the others, the allocation is released exactly once.
  */
 static void drm_pagemap_test_zdd_many_threads(struct kunit *test)
@@ -917,8 +917,8 @@ static unsigned long drm_pagemap_zdd_fail_inject(enum drm_pagemap_step step,
 }
 
 /*
- * Succeeds if A failed allocation of the zdd is reported and leaves the
- * devmem allocation alone; the next attempt works.
+ * Succeeds if a failed allocation of the zdd is reported and leaves the devmem
+ * allocation alone; the next attempt works.
  */
 static void drm_pagemap_test_zdd_create_fails(struct kunit *test)
 {
@@ -1006,7 +1006,7 @@ static const struct drm_pagemap_run_param drm_pagemap_run_params[] = {
 KUNIT_ARRAY_PARAM_DESC(drm_pagemap_run, drm_pagemap_run_params, name);
 
 /*
- * Succeeds if The leading run has the length that the table says.
+ * Succeeds if the leading run has the length that the table says.
  */
 static void drm_pagemap_test_run_table(struct kunit *test)
 {
@@ -1017,7 +1017,7 @@ static void drm_pagemap_test_run_table(struct kunit *test)
 }
 
 /*
- * Succeeds if Every sequence of up to six pages out of six numbers, cut at
+ * Succeeds if every sequence of up to six pages out of six numbers, cut at
  * every length and with every limit, gives the length of the plain loop.
  */
 static void drm_pagemap_test_run_exhaustive(struct kunit *test)
@@ -1059,7 +1059,7 @@ static void drm_pagemap_run_fill(struct rnd_state *rnd, unsigned long *pfns,
 }
 
 /*
- * Succeeds if Walking a fragmented array run by run covers every page exactly
+ * Succeeds if walking a fragmented array run by run covers every page exactly
  * once, each run being the longest that the plain loop finds, and nothing
  * behind the end of the array is read (which KASAN watches).
  */
@@ -1169,7 +1169,7 @@ static const struct drm_pagemap_window_param drm_pagemap_window_params[] = {
 KUNIT_ARRAY_PARAM_DESC(drm_pagemap_window, drm_pagemap_window_params, name);
 
 /*
- * Succeeds if The window is what the table says.
+ * Succeeds if the window is what the table says.
  */
 static void drm_pagemap_test_window_table(struct kunit *test)
 {
@@ -1254,9 +1254,9 @@ static bool drm_pagemap_window_all_vmas(struct drm_pagemap_window_param *p,
 }
 
 /*
- * Succeeds if For every small range, fault, window in steps of half a page,
- * and VMA around it, the window is that of the page-by-page walk.  The range
- * lies at address 0, so that it often begins below it.
+ * Succeeds if for every small range, fault, window in steps of half a page, and
+ * VMA around it, the window is that of the page-by-page walk.  The range lies
+ * at address 0, so that it often begins below it.
  */
 static void drm_pagemap_test_window_exhaustive(struct kunit *test)
 {
@@ -1280,7 +1280,7 @@ static void drm_pagemap_test_window_exhaustive(struct kunit *test)
 }
 
 /*
- * Succeeds if The same holds for random ranges of up to 2048 pages anywhere,
+ * Succeeds if the same holds for random ranges of up to 2048 pages anywhere,
  * and the window always contains the faulting page and stays inside the VMA.
  */
 static void drm_pagemap_test_window_random(struct kunit *test)
@@ -1319,7 +1319,7 @@ static void drm_pagemap_test_window_random(struct kunit *test)
 }
 
 /*
- * Succeeds if The windows of all pages of a range cut it into pieces that
+ * Succeeds if the windows of all pages of a range cut it into pieces that
  * neither overlap nor leave a gap: each page of a window has the same window.
  */
 static void drm_pagemap_test_window_partition(struct kunit *test)

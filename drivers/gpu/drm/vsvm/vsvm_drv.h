@@ -74,10 +74,10 @@ struct vsvm_user;
  * drm_dev_enter() comes after the mmap lock.  Nobody waits inside for that or for
  * the SVM lock, which a page fault may have for as long as the process likes.
  *
- * &vsvm_queue.close_lock is held while waiting for the worker, so that this takes
- * everything below it but &vsvm_device.vms_lock.  The latter is held for a list
- * and for undoing mappings only, not while anybody's job ends: or else a job that
- * does not would keep all users of the device from making and closing VMs.
+ * &vsvm_queue.close_lock is held while waiting for the worker, so that this
+ * takes everything below it but &vsvm_device.vms_lock.  The latter is held for
+ * a list and for undoing mappings only, never until a job ends: or else a job
+ * that does not would keep all users of the device from making and closing VMs.
  *
  * The SVM lock serializes what changes the set of ranges of a VM.  The GPU
  * accesses memory under the notifier lock alone, one page at a time: an mmu

@@ -94,7 +94,7 @@ static bool vsvm_fault_alone(struct vsvm_fault *fault,
 
 /*
  * Something in the range is not there, or not writable, although the page was
- * when it was checked.  It may be gone, or the trouble may be a neighbour.
+ * when it was checked.  It may be gone, or the cause may be a neighbour.
  */
 static int vsvm_fault_narrow(struct vsvm_fault *fault,
 			     struct drm_gpusvm_range *range, int err)

@@ -88,8 +88,8 @@ static bool vsvm_bo_was_accessed(struct vsvm_pool *pool, struct vsvm_bo *bo)
 }
 
 /*
- * Make @bo one that was accessed, lest what a page fault brought is taken away
- * before the access, for others that are used all the time.
+ * Mark @bo as accessed: memory that a page fault has just brought must not be
+ * evicted before the access, in favour of memory in constant use.
  */
 static void vsvm_bo_set_accessed(struct vsvm_pool *pool, struct vsvm_bo *bo)
 {

@@ -229,7 +229,9 @@ int vsvm_range_init(struct vsvm_vm *vm)
 	spin_lock_init(&vm->garbage_lock);
 	INIT_LIST_HEAD(&vm->ranges);
 	INIT_LIST_HEAD(&vm->garbage);
-	/* Or else nodes are paid for by nobody, whatever the store asks for. */
+	/*
+	 * Or else the nodes are not charged, whatever flags the store is given.
+	 */
 	xa_init_flags(&vm->leaves, XA_FLAGS_ACCOUNT);
 	mt_init_flags(&vm->advice, MT_FLAGS_LOCK_EXTERN);
 	mt_set_external_lock(&vm->advice, &vm->svm_lock);

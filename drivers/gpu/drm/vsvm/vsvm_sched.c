@@ -4,9 +4,9 @@
  *
  * Each user, by the user ID of the process that makes a VM, has a workqueue for
  * the jobs of all of their VMs on all devices.  It has as many workers as there
- * are CPUs, at least four.  Whatever a user submits, and however long page
- * faults on their memory take, the workers of other users are not theirs to use
- * up.  Workers compete for the CPUs as other threads do.
+ * are CPUs, at least four.  A user cannot use up the workers of others, with
+ * any number of jobs or page faults of any length.  Workers compete for the
+ * CPUs as other threads do.
  *
  * A VM has one work item, for one job after the other.  After a time slice it
  * goes to the end of the queue: the VMs of a user take turns.  A job that is in

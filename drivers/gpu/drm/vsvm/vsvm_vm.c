@@ -141,7 +141,7 @@ void vsvm_vm_detach_all(struct vsvm_device *vdev)
 {
 	struct vsvm_vm *vm;
 
-	/* All at once, lest there be a wait for each, one after the other. */
+	/* All at once, to avoid a wait for each, one after the other. */
 	mutex_lock(&vdev->vms_lock);
 	list_for_each_entry(vm, &vdev->vms, link)
 		vsvm_queue_cancel(vm, -ENODEV);

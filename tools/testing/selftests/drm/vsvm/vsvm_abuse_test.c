@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Tests of user space that does not know what it does, or knows it too well:
- * garbage in each field of each ioctl and of each operation, structures of any
- * size, pointers to anywhere, and processes that go at any time.  An ioctl fails
- * with the error that is documented, and nothing is left behind.
+ * Tests with careless and with hostile user space: garbage in each field of
+ * each ioctl and of each operation, structures of any size, pointers to
+ * anywhere, and processes that end at any time.  An ioctl fails with the
+ * documented error, and nothing is left behind.
  */
 
 #include <errno.h>
@@ -16,7 +16,6 @@
 #include <unistd.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
-#include <sys/wait.h>
 
 #include <drm/drm.h>
 
@@ -28,7 +27,7 @@
 #define KERNEL_ADDRESS	0xffff888000001000ULL
 #define CANARY		0xa5
 
-/* Fields, and what garbage in them leads to. */
+/* Fields, and the result of garbage in them. */
 enum kind {
 	NONE,
 	ZERO,		/* -EINVAL unless zero */
@@ -66,7 +65,7 @@ FIXTURE(abuse)
 	char *mem;
 	/* Beside it, and never given to the device. */
 	char *bystander;
-	/* Of the ioctl that is called, all as it should be. */
+	/* Valid arguments of the ioctl that is called. */
 	uint64_t args[MAX_ARGS / 8];
 	struct drm_vsvm_op op;
 	struct drm_vsvm_sync sync;
@@ -83,22 +82,13 @@ FIXTURE_VARIANT(abuse)
 	struct field fields[MAX_FIELDS];
 };
 
-static void query_args(struct _test_data_abuse *self, void *args)
+/* For ioctls without parameters. */
+static void no_args(struct _test_data_abuse *self, void *args)
 {
-	memset(args, 0, sizeof(struct drm_vsvm_query));
+	memset(args, 0, sizeof(self->args));
 }
 
-static void stats_args(struct _test_data_abuse *self, void *args)
-{
-	memset(args, 0, sizeof(struct drm_vsvm_stats));
-}
-
-static void create_args(struct _test_data_abuse *self, void *args)
-{
-	memset(args, 0, sizeof(struct drm_vsvm_vm_create));
-}
-
-/* A new one each time. */
+/* A new VM each time. */
 static void destroy_args(struct _test_data_abuse *self, void *args)
 {
 	struct drm_vsvm_vm_destroy *destroy = args;
@@ -158,7 +148,7 @@ static void status_args(struct _test_data_abuse *self, void *args)
 
 FIXTURE_VARIANT_ADD(abuse, query) {
 	.request = DRM_IOCTL_VSVM_QUERY,
-	.fill = query_args,
+	.fill = no_args,
 	.fields = {
 		FIELD(drm_vsvm_query, flags, ZERO),
 		FIELD(drm_vsvm_query, device, OUT),
@@ -170,7 +160,7 @@ FIXTURE_VARIANT_ADD(abuse, query) {
 
 FIXTURE_VARIANT_ADD(abuse, stats) {
 	.request = DRM_IOCTL_VSVM_STATS,
-	.fill = stats_args,
+	.fill = no_args,
 	.fields = {
 		FIELD(drm_vsvm_stats, flags, ZERO),
 		FIELD(drm_vsvm_stats, pad, ZERO),
@@ -181,7 +171,7 @@ FIXTURE_VARIANT_ADD(abuse, stats) {
 
 FIXTURE_VARIANT_ADD(abuse, vm_create) {
 	.request = DRM_IOCTL_VSVM_VM_CREATE,
-	.fill = create_args,
+	.fill = no_args,
 	.fields = {
 		FIELD(drm_vsvm_vm_create, flags, ZERO),
 		FIELD(drm_vsvm_vm_create, vm_id, OUT),
@@ -287,18 +277,42 @@ static int make_borders(char *mem, size_t size, size_t page)
 	return 0;
 }
 
+static int set_up(struct vsvm_gpu *gpu, size_t size, char **mem,
+		  char **bystander)
+{
+	size_t page = getpagesize();
+	int ret = vsvm_gpu_open(gpu, 0);
+
+	if (ret)
+		return ret;
+	*mem = vsvm_alloc(size, 1 << 21);
+	*bystander = vsvm_alloc(size, page);
+	if (!*mem || !*bystander)
+		return -ENOMEM;
+	vsvm_fill(*bystander, size, 2);
+	return make_borders(*mem, size, page);
+}
+
+/* Everything works as before. */
+static void tear_down(struct __test_metadata *_metadata, struct vsvm_gpu *gpu,
+		      size_t size, char *mem, char *bystander)
+{
+	EXPECT_EQ(-1, vsvm_verify(bystander, size, 2));
+	EXPECT_EQ(0, vsvm_gpu_fill(gpu, mem, size, 3));
+	EXPECT_EQ(-1, vsvm_verify_value(mem, size, 3));
+	munmap(mem, size);
+	EXPECT_EQ(0, vsvm_wait_used_ms(gpu->fd, gpu->stats.vram_used, 10000));
+	munmap(bystander, size);
+	vsvm_gpu_close(gpu);
+}
+
 FIXTURE_SETUP(abuse)
 {
-	ASSERT_EQ(0, vsvm_gpu_open(&self->gpu, 0));
 	self->page = getpagesize();
 	self->size = NPAGES * self->page;
-	self->mem = vsvm_alloc(self->size, 1 << 21);
-	self->bystander = vsvm_alloc(self->size, self->page);
-	ASSERT_NE(NULL, self->mem);
-	ASSERT_NE(NULL, self->bystander);
-	ASSERT_EQ(0, make_borders(self->mem, self->size, self->page));
+	ASSERT_EQ(0, set_up(&self->gpu, self->size, &self->mem,
+			    &self->bystander));
 	vsvm_fill(self->mem, self->size, 1);
-	vsvm_fill(self->bystander, self->size, 2);
 	self->sync.flags = DRM_VSVM_SYNC_SIGNAL;
 	ASSERT_EQ(0, vsvm_syncobj_create(self->gpu.fd, &self->sync.handle));
 	self->op = vsvm_op_fill(self->mem, 8, 1);
@@ -306,20 +320,13 @@ FIXTURE_SETUP(abuse)
 	ASSERT_EQ(0, settle(&self->gpu, self->mem));
 }
 
-/* All works as before. */
 FIXTURE_TEARDOWN(abuse)
 {
-	EXPECT_EQ(-1, vsvm_verify(self->bystander, self->size, 2));
-	EXPECT_EQ(0, vsvm_gpu_fill(&self->gpu, self->mem, self->size, 3));
-	EXPECT_EQ(-1, vsvm_verify_value(self->mem, self->size, 3));
-	munmap(self->mem, self->size);
-	EXPECT_EQ(0, vsvm_wait_used_ms(self->gpu.fd, self->gpu.stats.vram_used,
-				       10000));
-	munmap(self->bystander, self->size);
-	vsvm_gpu_close(&self->gpu);
+	tear_down(_metadata, &self->gpu, self->size, self->mem,
+		  self->bystander);
 }
 
-/* Errors that are documented for some ioctl, and mean no more than that. */
+/* Errors that are documented for some ioctl and have no other cause. */
 static bool is_clear(int ret)
 {
 	static const int clear[] = {
@@ -422,7 +429,7 @@ TEST_F_TIMEOUT(abuse, garbage_in_each_field, TIMEOUT)
 	EXPECT_EQ(0, settle(&self->gpu, self->mem));
 }
 
-/* A structure of another version, or cut off anywhere. */
+/* A structure of another version, or truncated anywhere. */
 TEST_F_TIMEOUT(abuse, structure_of_any_size, TIMEOUT)
 {
 	size_t real = _IOC_SIZE(variant->request), size, i;
@@ -438,7 +445,7 @@ TEST_F_TIMEOUT(abuse, structure_of_any_size, TIMEOUT)
 	for (i = 0; i < 4 * ARRAY_SIZE(sizes); i++) {
 		size = sizes[i / 4];
 		dir = i % 4;
-		/* All directions, also none. */
+		/* All directions, and none. */
 		request = _IOC(dir, DRM_IOCTL_BASE, _IOC_NR(variant->request),
 			       size);
 		memset(self->args, 0, sizeof(self->args));
@@ -467,7 +474,7 @@ TEST_F(abuse, structure_anywhere)
 {
 	size_t real = _IOC_SIZE(variant->request), i;
 	char *area = vsvm_alloc(self->page, self->page);
-	/* Cut off by the end of the mapping, not there, or the kernel's. */
+	/* Truncated by the end of the mapping, unmapped, or in the kernel. */
 	void *where[] = {
 		NULL, (void *)1, (void *)KERNEL_ADDRESS, (void *)-8,
 		area + self->page, area + self->page - real + 4, area - 4,
@@ -491,7 +498,7 @@ TEST_F(abuse, structure_anywhere)
 	EXPECT_EQ(0, settle(&self->gpu, self->mem));
 }
 
-/* Without variants: what jobs are made of, and cycles. */
+/* Without variants: the operations of jobs, and cycles. */
 FIXTURE(ops)
 {
 	struct vsvm_gpu gpu;
@@ -503,28 +510,16 @@ FIXTURE(ops)
 
 FIXTURE_SETUP(ops)
 {
-	ASSERT_EQ(0, vsvm_gpu_open(&self->gpu, 0));
 	self->page = getpagesize();
 	self->size = NPAGES * self->page;
-	self->mem = vsvm_alloc(self->size, 1 << 21);
-	self->bystander = vsvm_alloc(self->size, self->page);
-	ASSERT_NE(NULL, self->mem);
-	ASSERT_NE(NULL, self->bystander);
-	ASSERT_EQ(0, make_borders(self->mem, self->size, self->page));
-	memset(self->mem, 0, self->size);
-	vsvm_fill(self->bystander, self->size, 2);
+	ASSERT_EQ(0, set_up(&self->gpu, self->size, &self->mem,
+			    &self->bystander));
 }
 
 FIXTURE_TEARDOWN(ops)
 {
-	EXPECT_EQ(-1, vsvm_verify(self->bystander, self->size, 2));
-	EXPECT_EQ(0, vsvm_gpu_fill(&self->gpu, self->mem, self->size, 3));
-	EXPECT_EQ(-1, vsvm_verify_value(self->mem, self->size, 3));
-	munmap(self->mem, self->size);
-	EXPECT_EQ(0, vsvm_wait_used_ms(self->gpu.fd, self->gpu.stats.vram_used,
-				       10000));
-	munmap(self->bystander, self->size);
-	vsvm_gpu_close(&self->gpu);
+	tear_down(_metadata, &self->gpu, self->size, self->mem,
+		  self->bystander);
 }
 
 static struct drm_vsvm_op good_op(struct _test_data_ops *self, uint32_t code)
@@ -627,7 +622,7 @@ TEST_F(ops, prefetch_of_all_addresses)
 	EXPECT_GT(20000, vsvm_now_ms() - start);
 }
 
-/* Numbers that no ioctl has. */
+/* Numbers of no ioctl. */
 TEST_F(ops, unknown_ioctls)
 {
 	uint64_t args[512];
@@ -646,7 +641,7 @@ TEST_F(ops, unknown_ioctls)
 }
 
 /*
- * Processes that come, and go as they like.
+ * Processes that start, and end in any way.
  */
 
 static void abuse_a_bit(struct vsvm_gpu *gpu, char *mem, size_t size)
@@ -717,12 +712,11 @@ static int one_cycle(char *mem, size_t size, enum way way)
 			execl("/bin/true", "true", NULL);
 		_exit(ret);
 	}
-	if (pid < 0 || waitpid(pid, &status, 0) != pid)
-		return -ECHILD;
+	status = vsvm_wait_child(pid);
 	return way == KILL && status == SIGKILL ? 0 : status;
 }
 
-/* In KiB, what the kernel has for itself, and what is left. */
+/* In KiB, memory that the kernel uses for itself, and memory that is left. */
 struct usage {
 	long slab;
 	long tables;
@@ -733,7 +727,7 @@ static struct usage measure(void)
 {
 	static const char info[] = "/proc/meminfo";
 
-	/* Frees that wait for a grace period, or in a batch. */
+	/* Wait for frees that are due after a grace period, or in a batch. */
 	vsvm_write_file("/proc/sys/vm/drop_caches", "3");
 	usleep(300 * 1000);
 	return (struct usage) {
@@ -743,7 +737,7 @@ static struct usage measure(void)
 	};
 }
 
-/* Each time a KiB would show. */
+/* Enough for a leak of one KiB per cycle to show. */
 #define CYCLES		1000
 #define WARM_UP		100
 #define SLACK_KB	900
@@ -758,7 +752,7 @@ TEST_F_TIMEOUT(ops, a_thousand_cycles_leave_nothing, TIMEOUT)
 		if (i == WARM_UP)
 			before = measure();
 		ret = one_cycle(self->mem, self->size, i % WAYS);
-		/* It must not pile up. */
+		/* Let the jobs end, so that they do not pile up. */
 		if (!ret && i % 50 == 0)
 			ret = vsvm_gpu_fill(&self->gpu, self->mem, self->size,
 					    i);
@@ -769,7 +763,7 @@ TEST_F_TIMEOUT(ops, a_thousand_cycles_leave_nothing, TIMEOUT)
 	       i - WARM_UP, after.slab - before.slab,
 	       after.tables - before.tables,
 	       after.available - before.available);
-	/* There, kmemleak looks, and freed memory is kept for a while. */
+	/* A debug kernel has kmemleak, and keeps freed memory for a while. */
 	if (!debug) {
 		EXPECT_GT(SLACK_KB, after.slab - before.slab);
 		EXPECT_GT(SLACK_KB, after.tables - before.tables);

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * Shows a process and a GPU, here the virtual one of vsvm, at work on the same
- * memory, under the same addresses: what the GPU touches moves to its memory,
- * what the CPU touches comes back.
+ * memory, under the same addresses: memory that the GPU touches moves to it,
+ * memory that the CPU touches comes back.
  *
  * Each line is a step.  The bar shows where each part of the memory is after
- * it, as the driver says; what /proc/self/pagemap says must agree.  Then the
+ * it, as reported by the driver; /proc/self/pagemap must agree.  Then the
  * contents are verified where they are.  Any difference makes the program fail.
  */
 
@@ -16,7 +16,6 @@
 #include <string.h>
 #include <unistd.h>
 #include <sys/mman.h>
-#include <sys/wait.h>
 
 #include "vsvm_util.h"
 
@@ -38,7 +37,7 @@ struct demo {
 	struct vsvm_gpu witness;
 	size_t page;
 
-	/* The memory that it is about. */
+	/* The memory to show. */
 	char *mem;
 	size_t size;
 	uint64_t checksum;
@@ -98,7 +97,7 @@ static char bar_char(const struct drm_vsvm_page *page, size_t n)
 	return chars[most];
 }
 
-/* Without the device there is one witness left. */
+/* Without the device only the kernel can tell. */
 static int look(struct demo *d, struct drm_vsvm_page *pages, size_t n)
 {
 	uint8_t *pagemap = (uint8_t *)(pages + n);
@@ -157,7 +156,7 @@ static bool verify(struct demo *d)
 	return sum == d->checksum;
 }
 
-/* A picture that is drawn right can still be the wrong one. */
+/* A picture that is drawn correctly can still be the wrong one. */
 static void expect(struct demo *d, size_t size, uint8_t place)
 {
 	if (vsvm_count(&d->gpu, d->mem, size, place) != (long)(size / d->page))
@@ -236,7 +235,7 @@ struct node {
 	char payload[240];
 };
 
-/* Of the heap, as malloc() has it: a pointer is a pointer for both. */
+/* From malloc(): a pointer is a pointer for both. */
 static void demo_list(struct demo *d)
 {
 	struct node *first = NULL, *node, *low = NULL, *high = NULL;
@@ -375,7 +374,6 @@ static void fork_child(struct demo *d)
 
 static void demo_fork(struct demo *d)
 {
-	int status;
 	pid_t pid;
 
 	must(d, "prefetch", vsvm_prefetch(&d->gpu, d->mem, d->size,
@@ -384,7 +382,7 @@ static void demo_fork(struct demo *d)
 	pid = fork();
 	if (!pid)
 		fork_child(d);
-	if (pid < 0 || waitpid(pid, &status, 0) != pid || status)
+	if (vsvm_wait_child(pid))
 		fail(d, "child", 0);
 	end(d, "fork(): parent, after the child");
 }
@@ -456,7 +454,7 @@ static void demo_reads(struct demo *d)
 	end(d, "CPU reads a word: an allocation");
 }
 
-/* The CPU takes back page by page, if that is what was asked for. */
+/* The CPU takes back page by page, if that was asked for. */
 static void demo_window(struct demo *d)
 {
 	struct drm_vsvm_advise args = {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Tests of jobs: what each operation does, to the word; how jobs fail; fences
- * in and out; order; jobs without an end; limits.
+ * Tests of jobs: effects of each operation, to the word; failures; fences in
+ * and out; order; jobs without an end; limits.
  */
 
 #include <dirent.h>
@@ -310,7 +310,10 @@ TEST_F(exec, muladd)
 		dst[i] -= src[i] * scalar;
 	EXPECT_EQ(-1, vsvm_verify(dst, self->size, 4));
 
-	/* In place, and with the factor in what is changed: it is read once. */
+	/*
+	 * In place, and with the factor in the memory that is changed: it is
+	 * read once.
+	 */
 	for (i = 0; i < n; i++)
 		src[i] = i + 2;
 	ASSERT_EQ(0, vsvm_gpu_muladd(&self->gpu, src, src, src, self->size));
@@ -319,7 +322,9 @@ TEST_F(exec, muladd)
 	EXPECT_EQ(0, bad);
 }
 
-/* Operations see what those before them did; as many as a job may have. */
+/*
+ * Operations see the effects of those before them; as many as a job may have.
+ */
 TEST_F(exec, many_ops)
 {
 	uint32_t i, n = self->gpu.query.max_ops;
@@ -361,7 +366,7 @@ static int run_bad(struct _test_data_exec *self, struct drm_vsvm_op bad_op,
 	if (ret <= 0)
 		return ret ? ret : -ENOMSG;
 
-	/* Operations before it were done, those after it were not. */
+	/* Operations before it were executed, those after it were not. */
 	if (*(uint64_t *)mark != 1 || *(uint64_t *)(mark + 8) != 2 ||
 	    *(uint64_t *)(mark + 16))
 		return -ESTALE;
@@ -409,7 +414,7 @@ TEST_F_TIMEOUT(exec, bad_unmapped, TIMEOUT)
 
 	ASSERT_EQ(0, munmap(bad, self->page));
 	check_bad(_metadata, self, EFAULT, true);
-	/* The VM is as good as before. */
+	/* The VM works as before. */
 	EXPECT_EQ(0, vsvm_gpu_fill(&self->gpu, self->mem, self->page, 6));
 	EXPECT_EQ(-1, vsvm_verify_value(self->mem, self->page, 6));
 }
@@ -460,7 +465,7 @@ TEST_F(exec, bad_middle)
 					self->size - good - self->page, 0));
 }
 
-/* A list with a pointer to nowhere; and one that is no address at all. */
+/* A list with a pointer to unmapped memory, and one with an invalid address. */
 TEST_F(exec, bad_pointer)
 {
 	struct node *first = make_list(self, 20), *node = first;
@@ -535,7 +540,7 @@ TEST_F(exec, binary_syncobj)
 	ASSERT_EQ(0, vsvm_syncobj_create(self->gpu.fd, &sync[0].handle));
 	sync[0].flags = DRM_VSVM_SYNC_SIGNAL;
 	ASSERT_EQ(0, vsvm_exec(&self->gpu, &op, 1, sync, 1, NULL));
-	/* In and out with the same one. */
+	/* In and out with the same syncobj. */
 	sync[1] = sync[0];
 	sync[0].flags = 0;
 	op = vsvm_op_add(word, 1, NULL);
@@ -602,7 +607,7 @@ TEST_F(exec, many_syncobjs)
 	free(sync);
 }
 
-/* The error of a job is in its fence, for whoever has it. */
+/* The error of a job is in its fence, for every holder of it. */
 TEST_F(exec, fence_error)
 {
 	struct drm_vsvm_op op = vsvm_op_fill(NULL, 8, 1);
@@ -622,7 +627,7 @@ TEST_F(exec, fence_error)
 	EXPECT_EQ(77ULL, *(uint64_t *)self->mem);
 }
 
-/* A job that can be held back, and what waits behind it. */
+/* A job that can be held back, and jobs that wait behind it. */
 struct held {
 	int timeline;
 	uint32_t in;
@@ -702,7 +707,7 @@ TEST_F_TIMEOUT(exec, max_jobs, TIMEOUT)
 
 	ASSERT_EQ(0, vsvm_sw_sync_signal(held.timeline, 1));
 	ASSERT_EQ(0, vsvm_syncobj_wait(self->gpu.fd, out, 0, VSVM_WAIT_MS));
-	/* There is room for one more now, which is the last of all. */
+	/* There is room for exactly one more now. */
 	ASSERT_EQ(0, vsvm_gpu_fill(&self->gpu, word + 1, 8, 5));
 	EXPECT_EQ((uint64_t)n, word[0]);
 	EXPECT_EQ(5ULL, word[1]);
@@ -739,7 +744,6 @@ TEST_F(exec, exit_cancels)
 	struct held held;
 	uint64_t job;
 	uint32_t out;
-	int status;
 	pid_t pid;
 
 	ASSERT_EQ(0, hold(self, &held));
@@ -752,11 +756,10 @@ TEST_F(exec, exit_cancels)
 		_exit(exec_held(self, &held, vsvm_op_fill(self->mem, 8, 1), out,
 				&job) ? 2 : 0);
 	}
-	ASSERT_EQ(pid, waitpid(pid, &status, 0));
-	EXPECT_EQ(0, status);
+	EXPECT_EQ(0, vsvm_wait_child(pid));
 	ASSERT_EQ(0, vsvm_sw_sync_signal(held.timeline, 1));
 	EXPECT_EQ(0, vsvm_syncobj_wait(self->gpu.fd, out, 0, VSVM_WAIT_MS));
-	/* Its memory is gone: an error of some kind, and not ours. */
+	/* Its memory is gone: an error of some kind, but no effect here. */
 	EXPECT_GT(0, vsvm_syncobj_status(self->gpu.fd, out, 0));
 	EXPECT_EQ(0, vsvm_gpu_fill(&self->gpu, self->mem + 8, 8, 2));
 	EXPECT_EQ(0ULL, *(uint64_t *)self->mem);
@@ -838,15 +841,16 @@ TEST_F(exec, counters)
 }
 
 /*
- * Memory that the device writes to in place is dirty then, as if a CPU had
- * written to it: reclaim must not drop what the process gave to MADV_FREE before.
+ * Memory that the device writes to in place becomes dirty, as if a CPU had
+ * written to it: reclaim must not drop it although the process called MADV_FREE
+ * before.
  */
 TEST_F(exec, free_then_write_in_place)
 {
 	vsvm_fill(self->mem, self->size, 3);
 	ASSERT_EQ(0, vsvm_advise(&self->gpu, self->mem, self->size,
 				 DRM_VSVM_ADVICE_SYSTEM));
-	/* Takes it from a list of the CPU's, where it would not be freed. */
+	/* Takes it off a list of the CPU, where it would not be freed. */
 	ASSERT_EQ(0, madvise(self->mem, self->size, MADV_COLD));
 	ASSERT_EQ(0, madvise(self->mem, self->size, MADV_FREE));
 	ASSERT_EQ(0, vsvm_gpu_fill(&self->gpu, self->mem, self->size, 8));
@@ -860,7 +864,7 @@ TEST_F(exec, free_then_write_in_place)
 
 #define ENDLESS		270	/* more than a workqueue executes at a time */
 #define ENDLESS_FILES	8
-#define PATIENCE_MS	60000	/* on an emulated machine that is busy */
+#define PATIENCE_MS	60000	/* on a busy emulated machine */
 #define JOB_MS		"/sys/module/vsvm/parameters/job_ms"
 
 FIXTURE(endless)
@@ -900,7 +904,7 @@ static struct drm_vsvm_op endless_op(struct _test_data_endless *self)
 	return vsvm_op_walk(self->mem, UINT64_MAX, 8, 0, NULL);
 }
 
-/* Endless jobs in so many VMs. */
+/* Endless jobs, in as many VMs. */
 static int exec_endless(struct _test_data_endless *self, int num)
 {
 	struct drm_vsvm_op op = endless_op(self);
@@ -966,7 +970,7 @@ static bool have_second_device(void)
 	return fd >= 0;
 }
 
-/* As many as they like: nobody else has to wait for them, on no device. */
+/* Any number of them: no other user has to wait, on any device. */
 TEST_F_TIMEOUT(endless, others_live, 2 * TIMEOUT)
 {
 	double began;
@@ -1073,7 +1077,7 @@ TEST_F_TIMEOUT(endless, operations_resume, TIMEOUT)
 	ASSERT_NE(NULL, src);
 	ASSERT_NE(NULL, dst);
 	vsvm_fill(src, size, 2);
-	/* Slow, and nobody's business: the memory stays where it is. */
+	/* Slow, and without migration: the memory stays where it is. */
 	ASSERT_EQ(0, vsvm_advise(&self->gpu, src, size, DRM_VSVM_ADVICE_SYSTEM));
 	ASSERT_EQ(0, vsvm_advise(&self->gpu, dst, size, DRM_VSVM_ADVICE_SYSTEM));
 	ASSERT_EQ(0, exec_endless(self, 8));
@@ -1257,7 +1261,7 @@ TEST_F_TIMEOUT(endless, destroyed_twice, TIMEOUT)
 }
 
 /*
- * Limits of what a file can make the kernel allocate.
+ * Limits of the memory that a file can make the kernel allocate.
  */
 
 /* Jobs of @n operations each, behind an endless one, until there is an error. */
@@ -1292,7 +1296,7 @@ TEST_F_TIMEOUT(endless, max_queued_ops, TIMEOUT)
 	EXPECT_EQ(-EBUSY, exec_until_error(&second, ops, n, &queued));
 	EXPECT_EQ(self->gpu.query.max_queued_ops / n * n, queued);
 
-	/* Not one of others. */
+	/* Other files are not affected. */
 	other.fd = vsvm_open(0);
 	ASSERT_LE(0, other.fd);
 	ASSERT_EQ(0, vsvm_vm_create(other.fd, &other.vm));

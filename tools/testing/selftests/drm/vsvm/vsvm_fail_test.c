@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Tests of what happens when the kernel has no memory: every allocation that a
- * call makes is failed in turn, and so are those of the workers that run jobs.
- * Whatever the call returns, the data has to be there afterwards, and the
- * device's memory has to be given back.
+ * Tests with a kernel that is out of memory: every allocation that a call makes
+ * is failed in turn, and so are those of the workers that run jobs.  After any
+ * result of the call, the data has to be there, and the device's memory has to
+ * be given back.
  *
  * Needs a kernel with fault injection, and root.
  */
@@ -346,7 +346,7 @@ static int advise_no_place(struct _test_data_fail *self)
 
 static int advise(struct _test_data_fail *self)
 {
-	/* In the middle, so that what is there is split. */
+	/* In the middle, so that existing advice is split. */
 	return vsvm_advise(&self->gpu, self->mem + self->size / 4,
 			   self->size / 2, DRM_VSVM_ADVICE_SYSTEM);
 }
@@ -359,7 +359,7 @@ TEST_F_TIMEOUT(fail, advise, TIMEOUT)
 	fail_all(_metadata, self, advise_no_place, advise, check_data);
 }
 
-/* A CPU fault has nobody to return an error to: it has to get on. */
+/* A CPU fault cannot return an error: it has to succeed. */
 static int cpu_fault(struct _test_data_fail *self)
 {
 	vsvm_touch(self->mem + self->size / 2);
@@ -449,7 +449,7 @@ static int mark_workers(bool fail)
 
 /*
  * Jobs on a VM of their own, for which everything is yet to be allocated.  One
- * that fails says so, and has not done what comes after.
+ * that fails reports it, and has not executed later operations.
  */
 TEST_F_TIMEOUT(fail, jobs, TIMEOUT)
 {
@@ -488,7 +488,7 @@ TEST_F_TIMEOUT(fail, jobs, TIMEOUT)
 				  self->counter[1]);
 		ASSERT_EQ(0, check_data(self));
 
-		/* The VM is none the worse for it. */
+		/* The VM works as before. */
 		ASSERT_EQ(0, vsvm_run(&gpu, ops, 2, &status));
 		expect++;
 		ASSERT_EQ(expect, *self->counter);

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * A fuzzer: processes that do anything to their memory and to the device, in any
- * order, with what can be done and with what cannot.
+ * A fuzzer: processes that do anything to their memory and to the device, in
+ * any order, with valid and with invalid arguments.
  *
  * Each process has an arena of pages, which it has in common with the others at
- * the start, and knows the contents of each.  A worker changes the contents, and
- * checks them.  Beside it, a storm does to the same memory all that may not change
- * contents, and calls the device with garbage.  What the threads do depends on
- * the seed and the number of the process alone; how they meet does not.
+ * the start, and knows the contents of each.  A worker changes the contents,
+ * and checks them.  Beside it, a storm does everything to the same memory that
+ * must not change contents, and calls the device with garbage.  The operations
+ * of the threads depend on the seed and the number of the process alone; their
+ * timing does not.
  *
  * All words of a page are equal, and there are few values, so that pages can be
  * merged.
@@ -15,7 +16,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <getopt.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -60,7 +60,7 @@ struct model {
 	uint64_t value;
 	/* Given away: may be zero. */
 	bool freed;
-	/* ksmd may replace the page, and with it what is known of writes. */
+	/* ksmd may replace the page, and loses the record of writes. */
 	bool mergeable;
 };
 
@@ -97,8 +97,8 @@ struct span {
 static struct {
 	uint64_t seed;
 	uint64_t ops;
-	double seconds;
-	int processes;
+	uint64_t seconds;
+	uint64_t processes;
 } option = { .seconds = 10, .processes = 3 };
 
 static size_t page_size;
@@ -112,11 +112,7 @@ static pthread_mutex_t hole = PTHREAD_MUTEX_INITIALIZER;
 
 static uint64_t random64(struct random *r)
 {
-	uint64_t z = r->state += 0x9e3779b97f4a7c15ULL;
-
-	z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ULL;
-	z = (z ^ (z >> 27)) * 0x94d049bb133111ebULL;
-	return z ^ (z >> 31);
+	return vsvm_random(&r->state);
 }
 
 static size_t below(struct random *r, size_t n)
@@ -238,7 +234,7 @@ static void claim(struct fuzz *f, struct span run)
 }
 
 /*
- * The worker: what changes contents.
+ * The worker: operations that change contents.
  */
 
 static void cpu_write(struct fuzz *f)
@@ -291,7 +287,10 @@ static struct drm_vsvm_op make_op(struct fuzz *f, struct span run)
 	return vsvm_op_muladd(at(run), at(from), at(one), bytes(run));
 }
 
-/* The scalar may be in the run: the values before and after are of different ops. */
+/*
+ * The scalar may be in the run: its old and its new value belong to different
+ * ops.
+ */
 static bool scalar_is_apart(const struct drm_vsvm_op *op)
 {
 	return op->scalar < op->dst || op->scalar >= op->dst + op->size;
@@ -434,7 +433,7 @@ static void do_merge(struct fuzz *f)
 		f->model[i].mergeable |= merge;
 }
 
-/* Writes by anybody show. */
+/* Every write shows, by CPU or device. */
 static void do_soft_dirty(struct fuzz *f)
 {
 	struct span run = pick(&f->random);
@@ -466,7 +465,7 @@ static void do_soft_dirty(struct fuzz *f)
 			     (unsigned long long)entry[i]);
 }
 
-/* Page by page to where userfaultfd has a say, and copied back. */
+/* Page by page to a range of userfaultfd, and copied back. */
 static void do_uffd_move(struct fuzz *f)
 {
 	struct span run = pick(&f->random), one = { .n = 1 };
@@ -521,7 +520,10 @@ static void do_proc_mem(struct fuzz *f)
 		check_at(f, run, (char *)buffer);
 }
 
-/* A child has the same, whatever its parent does, and goes one way or other. */
+/*
+ * A child has the same contents, whatever its parent does, and ends in one way
+ * or another.
+ */
 static int child_work(struct fuzz *f, struct span run, unsigned int how)
 {
 	struct span all = { 0, ARENA_PAGES };
@@ -558,14 +560,13 @@ static void do_fork(struct fuzz *f)
 		_exit(child_work(f, run, how));
 	if (pid > 0 && below(&f->random, 2))
 		cpu_write(f);
-	if (pid < 0 || waitpid(pid, &status, 0) != pid)
-		fail(f, "fork: %s", strerror(errno));
-	else if (status != (how & 2 ? SIGKILL : 0))
+	status = vsvm_wait_child(pid);
+	if (status != (how & 2 ? SIGKILL : 0))
 		fail(f, "child ended with %#x", status);
 }
 
 /*
- * The storm, and the worker as well: what changes no contents.
+ * For the storm, and for the worker, too: operations that change no contents.
  */
 
 static const int hints[] = {
@@ -678,7 +679,7 @@ static void neutral(struct fuzz *f, struct random *r)
 }
 
 /*
- * Garbage.  Whatever it writes to is trash, or not there.
+ * Garbage.  It can only write to trash, or to unmapped memory.
  */
 
 static uint64_t garbage(struct random *r)
@@ -700,7 +701,7 @@ static uint32_t flags(struct random *r)
 	return below(r, 4) ? 0 : garbage(r);
 }
 
-/* A loop that does not end is what others test. */
+/* Other programs test endless loops. */
 static struct drm_vsvm_op garbage_op(struct random *r)
 {
 	return (struct drm_vsvm_op) {
@@ -746,7 +747,7 @@ static void garbage_ioctl(struct vsvm_gpu *gpu, struct random *r)
 
 	for (i = 0; i < ARRAY_SIZE(args); i++)
 		args[i] = garbage(r);
-	/* Mostly the VM that there is, and no flags. */
+	/* Mostly the existing VM, and no flags. */
 	if (below(r, 4))
 		args[0] = gpu->vm;
 	if (nr == DRM_COMMAND_BASE + DRM_VSVM_EXEC)
@@ -898,7 +899,7 @@ static int setup(void)
 	return 0;
 }
 
-/* A process that does not end hangs. */
+/* A process that does not end in time hangs. */
 static int wait_process(pid_t pid)
 {
 	int status = -1;
@@ -958,50 +959,23 @@ static bool check_after(int fd, uint64_t used)
 	return good;
 }
 
-static uint64_t number(const char *text)
-{
-	char *end;
-	uint64_t value = strtoull(text, &end, 0);
-
-	if (*text && !*end)
-		return value;
-	fprintf(stderr, "vsvm_fuzz [--seed N] [--seconds S] [--ops N] [--processes N]\n"
-			"Defaults are in VSVM_FUZZ_SEED and VSVM_FUZZ_SECONDS.\n");
-	exit(2);
-}
-
 static void parse(int argc, char **argv)
 {
-	static const struct option options[] = {
-		{ "seed", required_argument, NULL, 's' },
-		{ "seconds", required_argument, NULL, 't' },
-		{ "ops", required_argument, NULL, 'n' },
-		{ "processes", required_argument, NULL, 'p' },
-		{}
+	const struct vsvm_option options[] = {
+		{ "seed", "VSVM_FUZZ_SEED", false, &option.seed },
+		{ "seconds", "VSVM_FUZZ_SECONDS", false, &option.seconds },
+		{ "ops", NULL, false, &option.ops },
+		{ "processes", NULL, false, &option.processes },
 	};
-	const char *seed = getenv("VSVM_FUZZ_SEED");
-	const char *seconds = getenv("VSVM_FUZZ_SECONDS");
-	int c;
 
-	option.seed = seed && *seed ? number(seed) :
-				      (uint64_t)time(NULL) * 1000003 % 1000000007;
-	if (seconds && *seconds)
-		option.seconds = number(seconds);
-	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
-		if (c == 's')
-			option.seed = number(optarg);
-		else if (c == 't')
-			option.seconds = number(optarg);
-		else if (c == 'n')
-			option.ops = number(optarg);
-		else if (c == 'p')
-			option.processes = number(optarg);
-		else
-			number("");
-	}
-	if (optind < argc || option.processes < 1 ||
-	    option.processes > MAX_PROCESSES)
-		number("");
+	option.seed = vsvm_new_seed();
+	if (vsvm_parse_options(argc, argv, options, ARRAY_SIZE(options)) &&
+	    option.processes >= 1 && option.processes <= MAX_PROCESSES)
+		return;
+	fprintf(stderr,
+		"vsvm_fuzz [--seed N] [--seconds S] [--ops N] [--processes N]\n"
+		"Defaults are in VSVM_FUZZ_SEED and VSVM_FUZZ_SECONDS.\n");
+	exit(2);
 }
 
 int main(int argc, char **argv)
@@ -1015,8 +989,9 @@ int main(int argc, char **argv)
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	ksft_print_header();
 	ksft_set_plan(option.processes + 1);
-	ksft_print_msg("seed %llu, %d processes\n",
-		       (unsigned long long)option.seed, option.processes);
+	ksft_print_msg("seed %llu, %llu processes\n",
+		       (unsigned long long)option.seed,
+		       (unsigned long long)option.processes);
 	fd = vsvm_open(0);
 	if (fd < 0 || vsvm_stats(fd, &before) || setup())
 		ksft_exit_fail_msg("cannot start\n");
@@ -1035,6 +1010,6 @@ int main(int argc, char **argv)
 		ksft_test_result(report(i, status[i]),
 				 "process %d: memory is as it should be\n", i);
 	ksft_test_result(check_after(fd, before.vram_used),
-			 "what was there before is there, and device memory is given back\n");
+			 "the parent's memory is unchanged, and device memory is given back\n");
 	ksft_finished();
 }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Tests of those who get at the memory of a process by other ways than its CPUs
- * and devices: system calls, direct I/O, pipes, other processes and debuggers.
- * Each of them works on memory that is on the device, and beside a job.
+ * Tests of access to the memory of a process by other means than its CPUs and
+ * devices: system calls, direct I/O, pipes, other processes and debuggers.  All
+ * of them work on memory that is on the device, and beside a job.
  */
 
 #include <errno.h>
@@ -43,14 +43,11 @@ FIXTURE(io)
 	int disk;
 };
 
-/* Copy between the process's memory and a buffer in RAM. */
-typedef int (*io_fn)(struct _test_data_io *self, char *mem, char *buffer,
-		     size_t size);
-
 FIXTURE_VARIANT(io)
 {
-	io_fn write;
-	io_fn read;
+	/* Copies to the process's memory from a buffer in RAM, or back. */
+	int (*io)(struct _test_data_io *self, char *mem, char *buffer,
+		  size_t size, bool write);
 	bool disk;
 };
 
@@ -61,81 +58,53 @@ static int result(ssize_t n, size_t size)
 	return n == (ssize_t)size ? 0 : -EIO;
 }
 
-/* The ordinary way of a system call, by a pipe. */
-static int pipe_write(struct _test_data_io *self, char *mem, char *buffer,
-		      size_t size)
+/*
+ * The ordinary way of a system call, by a pipe; or with vmsplice(), which puts
+ * the pages themselves into the pipe, but only copies them out.
+ */
+static int through_pipe(char *to, char *from, size_t size, bool splice_in,
+			bool splice_out)
 {
+	struct iovec in = { from, size }, out = { to, size };
 	int fd[2], ret;
 
 	if (pipe(fd))
 		return -errno;
-	ret = result(write(fd[1], buffer, size), size);
+	ret = result(splice_in ? vmsplice(fd[1], &in, 1, 0) :
+				 write(fd[1], from, size), size);
 	if (!ret)
-		ret = result(read(fd[0], mem, size), size);
+		ret = result(splice_out ? vmsplice(fd[0], &out, 1, 0) :
+					  read(fd[0], to, size), size);
 	close(fd[0]);
 	close(fd[1]);
 	return ret;
 }
 
-static int pipe_read(struct _test_data_io *self, char *mem, char *buffer,
-		     size_t size)
+static int by_pipe(struct _test_data_io *self, char *mem, char *buffer,
+		   size_t size, bool write)
 {
-	return pipe_write(self, buffer, mem, size);
+	return through_pipe(write ? mem : buffer, write ? buffer : mem, size,
+			    false, false);
 }
 
-/* The pages themselves are in the pipe. */
-static int vmsplice_read(struct _test_data_io *self, char *mem, char *buffer,
-			 size_t size)
+static int by_vmsplice(struct _test_data_io *self, char *mem, char *buffer,
+		       size_t size, bool write)
 {
-	struct iovec iov = { mem, size };
-	int fd[2], ret;
-
-	if (pipe(fd))
-		return -errno;
-	ret = result(vmsplice(fd[1], &iov, 1, 0), size);
-	if (!ret)
-		ret = result(read(fd[0], buffer, size), size);
-	close(fd[0]);
-	close(fd[1]);
-	return ret;
+	return through_pipe(write ? mem : buffer, write ? buffer : mem, size,
+			    !write, write);
 }
 
-/* From the pipe to memory: that is a copy. */
-static int vmsplice_write(struct _test_data_io *self, char *mem, char *buffer,
-			  size_t size)
-{
-	struct iovec iov = { mem, size };
-	int fd[2], ret;
-
-	if (pipe(fd))
-		return -errno;
-	ret = result(write(fd[1], buffer, size), size);
-	if (!ret)
-		ret = result(vmsplice(fd[0], &iov, 1, 0), size);
-	close(fd[0]);
-	close(fd[1]);
-	return ret;
-}
-
-static int process_write(struct _test_data_io *self, char *mem, char *buffer,
-			 size_t size)
+static int by_process_vm(struct _test_data_io *self, char *mem, char *buffer,
+			 size_t size, bool write)
 {
 	struct iovec local = { buffer, size }, remote = { mem, size };
 
-	return result(process_vm_writev(getpid(), &local, 1, &remote, 1, 0),
-		      size);
+	return result((write ? process_vm_writev : process_vm_readv)
+		      (getpid(), &local, 1, &remote, 1, 0), size);
 }
 
-static int process_read(struct _test_data_io *self, char *mem, char *buffer,
-			size_t size)
-{
-	struct iovec local = { buffer, size }, remote = { mem, size };
-
-	return result(process_vm_readv(getpid(), &local, 1, &remote, 1, 0),
-		      size);
-}
-
-static int proc_mem(char *mem, char *buffer, size_t size, bool write)
+static int by_proc_mem(struct _test_data_io *self, char *mem, char *buffer,
+		       size_t size, bool write)
 {
 	int fd = open("/proc/self/mem", O_RDWR | O_CLOEXEC), ret;
 
@@ -147,18 +116,6 @@ static int proc_mem(char *mem, char *buffer, size_t size, bool write)
 		ret = result(pread(fd, buffer, size, (uintptr_t)mem), size);
 	close(fd);
 	return ret;
-}
-
-static int proc_mem_write(struct _test_data_io *self, char *mem, char *buffer,
-			  size_t size)
-{
-	return proc_mem(mem, buffer, size, true);
-}
-
-static int proc_mem_read(struct _test_data_io *self, char *mem, char *buffer,
-			 size_t size)
-{
-	return proc_mem(mem, buffer, size, false);
 }
 
 /* A child stops its parent, and works on the parent's memory word by word. */
@@ -186,69 +143,35 @@ static int debug_parent(char *mem, char *buffer, size_t size, bool write)
 	return ptrace(PTRACE_DETACH, parent, 0, 0) ? 4 : 0;
 }
 
-static int by_debugger(char *mem, char *buffer, size_t size, bool write)
+static int by_debugger(struct _test_data_io *self, char *mem, char *buffer,
+		       size_t size, bool write)
 {
 	pid_t pid = fork();
-	int status;
 
 	if (!pid)
 		_exit(debug_parent(mem, buffer, size, write));
-	if (pid < 0 || waitpid(pid, &status, 0) != pid)
-		return -ECHILD;
-	return status;
-}
-
-static int ptrace_write(struct _test_data_io *self, char *mem, char *buffer,
-			size_t size)
-{
-	return by_debugger(mem, buffer, size, true);
-}
-
-static int ptrace_read(struct _test_data_io *self, char *mem, char *buffer,
-		       size_t size)
-{
-	return by_debugger(mem, buffer, size, false);
+	return vsvm_wait_child(pid);
 }
 
 /* The block layer pins pages, and the disk writes to them. */
-static int direct_write(struct _test_data_io *self, char *mem, char *buffer,
-			size_t size)
+static int by_disk(struct _test_data_io *self, char *mem, char *buffer,
+		   size_t size, bool write)
 {
-	int ret = result(pwrite(self->disk, buffer, size, 0), size);
+	int ret = result(pwrite(self->disk, write ? buffer : mem, size, 0),
+			 size);
 
-	return ret ? ret : result(pread(self->disk, mem, size, 0), size);
+	return ret ? ret : result(pread(self->disk, write ? mem : buffer, size,
+					0), size);
 }
 
-static int direct_read(struct _test_data_io *self, char *mem, char *buffer,
-		       size_t size)
-{
-	return direct_write(self, buffer, mem, size);
-}
+FIXTURE_VARIANT_ADD(io, read) { .io = by_pipe };
+FIXTURE_VARIANT_ADD(io, vmsplice) { .io = by_vmsplice };
+FIXTURE_VARIANT_ADD(io, process_vm_writev) { .io = by_process_vm };
+FIXTURE_VARIANT_ADD(io, proc_self_mem) { .io = by_proc_mem };
+FIXTURE_VARIANT_ADD(io, ptrace) { .io = by_debugger };
+FIXTURE_VARIANT_ADD(io, o_direct) { .io = by_disk, .disk = true };
 
-FIXTURE_VARIANT_ADD(io, read) { .write = pipe_write, .read = pipe_read };
-FIXTURE_VARIANT_ADD(io, vmsplice) {
-	.write = vmsplice_write,
-	.read = vmsplice_read,
-};
-
-FIXTURE_VARIANT_ADD(io, process_vm_writev) {
-	.write = process_write,
-	.read = process_read,
-};
-
-FIXTURE_VARIANT_ADD(io, proc_self_mem) {
-	.write = proc_mem_write,
-	.read = proc_mem_read,
-};
-
-FIXTURE_VARIANT_ADD(io, ptrace) { .write = ptrace_write, .read = ptrace_read };
-FIXTURE_VARIANT_ADD(io, o_direct) {
-	.write = direct_write,
-	.read = direct_read,
-	.disk = true,
-};
-
-/* A disk of its own; file systems in RAM have no direct I/O that deserves the name. */
+/* A disk of its own: file systems in RAM have no real direct I/O. */
 static int open_disk(struct _test_data_io *self, int *disk)
 {
 	unsigned int major, minor;
@@ -337,7 +260,8 @@ TEST_F_TIMEOUT(io, reads_device_memory, TIMEOUT)
 	ASSERT_EQ(0, vsvm_gpu_fill(&self->gpu, self->mem, self->size, 2));
 	ASSERT_EQ(NPAGES, vsvm_count(&self->gpu, self->mem, self->size,
 				     DRM_VSVM_PLACE_DEVICE));
-	EXPECT_EQ(0, variant->read(self, self->mem, self->copy, self->size));
+	EXPECT_EQ(0, variant->io(self, self->mem, self->copy, self->size,
+				 false));
 	EXPECT_EQ(-1, vsvm_verify_value(self->copy, self->size, 2));
 	EXPECT_EQ(-1, vsvm_verify_value(self->mem, self->size, 2));
 	/* The pages are not pinned any more. */
@@ -351,7 +275,8 @@ TEST_F_TIMEOUT(io, writes_device_memory, TIMEOUT)
 
 	ASSERT_EQ(0, vsvm_gpu_fill(&self->gpu, self->mem, self->size, 2));
 	vsvm_fill(self->copy, self->size, 3);
-	EXPECT_EQ(0, variant->write(self, self->mem, self->copy, self->size));
+	EXPECT_EQ(0, variant->io(self, self->mem, self->copy, self->size,
+				 true));
 	ASSERT_EQ(0, vsvm_gpu_checksum(&self->gpu, self->mem, self->size,
 				       &sum));
 	EXPECT_EQ(vsvm_checksum(self->copy, self->size), sum);
@@ -361,7 +286,7 @@ TEST_F_TIMEOUT(io, writes_device_memory, TIMEOUT)
 /* The device has all pages mapped when the memory is shared with a child. */
 TEST_F_TIMEOUT(io, writes_device_memory_after_fork, TIMEOUT)
 {
-	int go[2], status;
+	int go[2];
 	char byte = 0;
 	pid_t pid;
 
@@ -374,10 +299,10 @@ TEST_F_TIMEOUT(io, writes_device_memory_after_fork, TIMEOUT)
 		_exit(vsvm_verify_value(self->mem, self->size, 2) != -1);
 	}
 	vsvm_fill(self->copy, self->size, 3);
-	EXPECT_EQ(0, variant->write(self, self->mem, self->copy, self->size));
+	EXPECT_EQ(0, variant->io(self, self->mem, self->copy, self->size,
+				 true));
 	ASSERT_EQ(1, write(go[1], &byte, 1));
-	ASSERT_EQ(pid, waitpid(pid, &status, 0));
-	EXPECT_EQ(0, status);
+	EXPECT_EQ(0, vsvm_wait_child(pid));
 	EXPECT_EQ(-1, vsvm_verify(self->mem, self->size, 3));
 	close(go[0]);
 	close(go[1]);
@@ -396,14 +321,16 @@ static int start_job(struct _test_data_io *self, struct drm_vsvm_sync *sync,
 	return vsvm_exec(&self->gpu, op, 4 * n, sync, 1, job);
 }
 
-static int write_halves(struct _test_data_io *self, io_fn write, uint64_t seed)
+static int write_halves(struct _test_data_io *self,
+			const struct _fixture_variant_io *variant, uint64_t seed)
 {
 	size_t i;
 	int ret = 0;
 
 	for (i = self->half; i < self->size && !ret; i += 2 * self->half) {
 		vsvm_fill(self->copy, self->half, seed + i);
-		ret = write(self, self->mem + i, self->copy, self->half);
+		ret = variant->io(self, self->mem + i, self->copy, self->half,
+				  true);
 	}
 	return ret;
 }
@@ -423,7 +350,7 @@ static int check_halves(struct _test_data_io *self, uint64_t value,
 	return 0;
 }
 
-/* One half of a page by the device, the other by somebody else. */
+/* One half of a page is written by the device, the other by other means. */
 TEST_F_TIMEOUT(io, writes_during_jobs, TIMEOUT)
 {
 	struct drm_vsvm_sync sync = { .flags = DRM_VSVM_SYNC_SIGNAL };
@@ -435,7 +362,7 @@ TEST_F_TIMEOUT(io, writes_during_jobs, TIMEOUT)
 	for (round = 1; round <= ROUNDS && !ret; round++) {
 		ret = start_job(self, &sync, round, &job);
 		if (!ret)
-			ret = write_halves(self, variant->write, 100 * round);
+			ret = write_halves(self, variant, 100 * round);
 		EXPECT_EQ(0, ret);
 		ASSERT_EQ(0, vsvm_syncobj_wait(self->gpu.fd, sync.handle, 0,
 					       VSVM_WAIT_MS));

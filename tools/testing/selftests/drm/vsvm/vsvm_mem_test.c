@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Tests with all kinds of memory that a process has, and with all that it does
- * to it, while the device uses it.  What must be in the memory is known to the
- * word; where it is, is asked from the driver and from the kernel.
+ * Tests with all kinds of memory of a process, and with all that it does to it,
+ * while the device uses it.  The contents are checked to the word; the location
+ * is asked from both the driver and the kernel.
  */
 
 #include <errno.h>
@@ -19,7 +19,6 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
-#include <sys/wait.h>
 
 #include <linux/userfaultfd.h>
 
@@ -85,7 +84,7 @@ static void *alloc_stack(size_t size)
 	size_t page = getpagesize();
 	uintptr_t low = ((uintptr_t)&page - MiB - size) / page * page;
 
-	/* It grows downwards as far as somebody touches it. */
+	/* It grows downwards as far as it is touched. */
 	vsvm_touch((void *)low);
 	return (void *)(low + page);
 }
@@ -285,7 +284,7 @@ FIXTURE_TEARDOWN(kind)
 	uintptr_t end = ((uintptr_t)self->mem + self->size + chunk - 1) /
 			chunk * chunk;
 
-	/* Of the heap and the stack, more than our part may have been moved. */
+	/* More than this part of the heap and the stack may have been moved. */
 	EXPECT_EQ(0, vsvm_prefetch(&self->gpu, (void *)start, end - start,
 				   DRM_VSVM_PLACE_SYSTEM));
 	EXPECT_EQ(0, vsvm_wait_used(self->gpu.fd, self->gpu.stats.vram_used));
@@ -464,11 +463,14 @@ static int fork_child(struct _test_data_kind *self, bool shared, int to, int fro
 	return vsvm_checksum(mem + half / 8, half) == sum ? 0 : 5;
 }
 
-/* The child by CPU, the parent by device, and what each may see of the other. */
+/*
+ * The child writes by CPU, the parent by device, and each sees what it may see
+ * of the other.
+ */
 TEST_F_TIMEOUT(kind, fork, TIMEOUT)
 {
 	size_t half = self->size / 2;
-	int up[2], down[2], status;
+	int up[2], down[2];
 	uint64_t sum;
 	char byte;
 	pid_t pid;
@@ -496,8 +498,7 @@ TEST_F_TIMEOUT(kind, fork, TIMEOUT)
 	EXPECT_EQ(0, vsvm_gpu_copy(&self->gpu, self->mem + half / 8, self->mem,
 				   half));
 	ASSERT_EQ(1, write(down[1], &byte, 1));
-	ASSERT_EQ(pid, waitpid(pid, &status, 0));
-	EXPECT_EQ(0, status);
+	EXPECT_EQ(0, vsvm_wait_child(pid));
 	EXPECT_EQ(-1, vsvm_verify(self->mem + half / 8, half,
 				  variant->shared ? 11 : 10));
 	close(up[0]);
@@ -546,13 +547,13 @@ TEST_F(gpu, file_and_device)
 	ASSERT_EQ((ssize_t)size, pread(fd, copy, size, 0));
 	EXPECT_EQ(-1, vsvm_verify_value(copy, size, 12));
 
-	/* Beyond the end of the file there is nothing. */
+	/* There is nothing beyond the end of the file. */
 	ASSERT_EQ(0, ftruncate(fd, size / 2));
 	EXPECT_EQ(0, vsvm_gpu_fill(&self->gpu, mem, size / 2, 13));
 	EXPECT_EQ(EFAULT, vsvm_gpu_fill(&self->gpu, mem, size, 14));
 	munmap(mem, size);
 
-	/* A private mapping of it keeps what is written to itself. */
+	/* A private mapping of it keeps writes to itself. */
 	ASSERT_EQ(0, ftruncate(fd, size));
 	mem = map(size, MAP_PRIVATE, fd);
 	ASSERT_NE(NULL, mem);
@@ -595,7 +596,7 @@ TEST_F(gpu, read_only)
 	close(fd);
 	for (i = 0; i < 3; i++) {
 		ASSERT_NE(MAP_FAILED, mem[i]);
-		/* The device is the first who looks at it. */
+		/* The device is the first to access it. */
 		copy = malloc(sizes[i]);
 		ASSERT_NE(NULL, copy);
 		EXPECT_EQ(EACCES, vsvm_gpu_fill(&self->gpu, (void *)mem[i],
@@ -615,9 +616,9 @@ TEST_F(gpu, read_only)
 }
 
 /*
- * Memory given away by MADV_FREE that the device wrote to in its own memory
- * belongs to the process again; also if it comes back since the CPU reads it,
- * and the CPU never writes.
+ * Memory that was subject to MADV_FREE and is then written to on the device
+ * belongs to the process again, even if it comes back for a CPU that only reads
+ * it.
  */
 TEST_F_TIMEOUT(gpu, free_then_device_writes_then_reclaim, TIMEOUT)
 {
@@ -653,16 +654,16 @@ static int child_moves(char *mem, size_t size)
 }
 
 /*
- * Memory that is used much, and then given up, and after that memory that may
- * not be reclaimed, in the same pages of the device: no page is both.  What is
- * locked by one process and moved by another moves as it is.
+ * Memory that is used much and then given up, and after that memory that must
+ * not be reclaimed, in the same pages of the device: no page is both.  Memory
+ * that is locked by one process and moved by another stays locked.
  */
 TEST_F_TIMEOUT(gpu, locked_where_active_was, TIMEOUT)
 {
 	size_t page = getpagesize(), n = 64, size = n * page;
 	char *mem = vsvm_alloc(size, size), *copy = malloc(size);
 	struct iovec local = { copy, size }, remote = { mem, size };
-	int i, status;
+	int i;
 	pid_t pid;
 
 	ASSERT_NE(NULL, mem);
@@ -688,8 +689,7 @@ TEST_F_TIMEOUT(gpu, locked_where_active_was, TIMEOUT)
 	ASSERT_LE(0, pid);
 	if (!pid)
 		_exit(child_moves(mem, size));
-	ASSERT_EQ(pid, waitpid(pid, &status, 0));
-	ASSERT_EQ(0, status);
+	ASSERT_EQ(0, vsvm_wait_child(pid));
 	EXPECT_EQ((long)n, vsvm_count(&self->gpu, mem, size,
 				      DRM_VSVM_PLACE_DEVICE));
 	EXPECT_EQ(-1, vsvm_verify(mem, size, 2));
@@ -697,7 +697,7 @@ TEST_F_TIMEOUT(gpu, locked_where_active_was, TIMEOUT)
 }
 
 /*
- * Operations of a process on its memory, wherever that is.
+ * Operations of a process on its memory, wherever it is.
  */
 
 enum start {
@@ -816,7 +816,10 @@ FIXTURE_TEARDOWN(op)
 	vsvm_gpu_close(&self->second);
 }
 
-/* The pattern, from byte @offset on, is at @mem: says the device, then the CPU. */
+/*
+ * The pattern, from byte @offset on, is at @mem: as seen by the device, then by
+ * the CPU.
+ */
 static int pattern_at(struct _test_data_op *self, const char *mem, size_t offset,
 		      size_t size)
 {
@@ -985,7 +988,7 @@ TEST_F(op, dontneed)
 			      self->size - self->page, 0));
 }
 
-/* Freed pages are as they were or zero, until they are written to. */
+/* Freed pages are unchanged or zero, until they are written to. */
 TEST_F(op, free)
 {
 	uint64_t *word = (uint64_t *)self->mem;
@@ -1011,7 +1014,7 @@ TEST_F(op, free_then_device_writes)
 {
 	ASSERT_EQ(0, madvise(self->mem, self->size, MADV_FREE));
 	EXPECT_EQ(0, vsvm_gpu_fill(&self->gpu, self->mem, self->size, 8));
-	/* It is not free any more. */
+	/* The memory is not free any more. */
 	madvise(self->mem, self->size, MADV_PAGEOUT);
 	EXPECT_EQ(0, value_at(self, self->mem, self->size, 8));
 }
@@ -1066,10 +1069,10 @@ static void touch_all(struct _test_data_op *self)
 }
 
 /*
- * What the CPU only read since it came from swap is still there, too: reclaim
- * may drop such a page, but not after the device wrote to it.  A fault on memory
- * that is swapped to a fast device frees the copy in swap at once, but not if
- * the page was in the swap cache already.
+ * Pages that the CPU only read since they came from swap still have a copy
+ * there: reclaim may drop such a page, but not after the device wrote to it.  A
+ * fault on memory that is swapped to a fast device frees the copy in swap at
+ * once, but not if the page was in the swap cache already.
  */
 TEST_F(op, swapped_in_then_device_writes)
 {
@@ -1110,15 +1113,6 @@ TEST_F(op, mprotect)
 	EXPECT_EQ(0, value_at(self, self->mem, self->size, 2));
 }
 
-static int check_child(pid_t pid)
-{
-	int status;
-
-	if (pid < 0 || waitpid(pid, &status, 0) != pid)
-		return -ECHILD;
-	return status;
-}
-
 TEST_F(op, fork_child_writes)
 {
 	pid_t pid = fork();
@@ -1129,7 +1123,7 @@ TEST_F(op, fork_child_writes)
 		vsvm_fill(self->mem, self->size, 1);
 		_exit(vsvm_verify(self->mem, self->size, 1) != -1);
 	}
-	EXPECT_EQ(0, check_child(pid));
+	EXPECT_EQ(0, vsvm_wait_child(pid));
 	EXPECT_EQ(0, pattern_at(self, self->mem, 0, self->size));
 	EXPECT_EQ(0, vsvm_gpu_fill(&self->gpu, self->mem, self->size, 2));
 	EXPECT_EQ(0, value_at(self, self->mem, self->size, 2));
@@ -1152,11 +1146,11 @@ TEST_F(op, fork_device_writes)
 	}
 	EXPECT_EQ(0, vsvm_gpu_fill(&self->gpu, self->mem, self->size, 2));
 	ASSERT_EQ(1, write(pipes[1], &go, 1));
-	EXPECT_EQ(0, check_child(pid));
+	EXPECT_EQ(0, vsvm_wait_child(pid));
 	EXPECT_EQ(0, value_at(self, self->mem, self->size, 2));
 }
 
-/* And the other way round, with the child's own VM. */
+/* The other way round, with the child's own VM. */
 TEST_F(op, fork_child_device_writes)
 {
 	pid_t pid = fork();
@@ -1170,7 +1164,7 @@ TEST_F(op, fork_child_device_writes)
 			_exit(3);
 		_exit(value_at(self, self->mem, self->size, 3) != 0);
 	}
-	EXPECT_EQ(0, check_child(pid));
+	EXPECT_EQ(0, vsvm_wait_child(pid));
 	EXPECT_EQ(0, pattern_at(self, self->mem, 0, self->size));
 }
 
@@ -1199,7 +1193,7 @@ TEST_F(op, fork_both_write)
 	if (!pid)
 		_exit(ret ? 3 : 0);
 	EXPECT_EQ(0, ret);
-	EXPECT_EQ(0, check_child(pid));
+	EXPECT_EQ(0, vsvm_wait_child(pid));
 }
 
 TEST_F(op, vfork_exec)
@@ -1210,11 +1204,11 @@ TEST_F(op, vfork_exec)
 		execl("/bin/true", "true", NULL);
 		_exit(1);
 	}
-	EXPECT_EQ(0, check_child(pid));
+	EXPECT_EQ(0, vsvm_wait_child(pid));
 	EXPECT_EQ(0, pattern_at(self, self->mem, 0, self->size));
 }
 
-/* The kernel reads and writes the memory for somebody. */
+/* The kernel reads and writes the memory on behalf of others. */
 TEST_F(op, system_calls)
 {
 	char *copy = malloc(self->size);
@@ -1243,7 +1237,7 @@ TEST_F(op, system_calls)
 	free(copy);
 }
 
-/* Pages that somebody holds for a moment are no reason to give up. */
+/* Pages that are held for a moment are no reason to give up. */
 static int collapse(char *mem, size_t size)
 {
 	double end = vsvm_now_ms() + VSVM_WAIT_MS;
@@ -1256,7 +1250,7 @@ static int collapse(char *mem, size_t size)
 }
 
 /*
- * One mapping, since what mremap() brings is another: pages in each state,
+ * A single mapping, since mremap() would create another: pages in each state,
  * between others, become one huge page.
  */
 TEST_F(op, collapse)
@@ -1265,7 +1259,7 @@ TEST_F(op, collapse)
 
 	ASSERT_NE(NULL, mem);
 	vsvm_fill(mem, MiB, 9);
-	/* Only where some of the pages can be written to, it is done. */
+	/* It needs a page that can be written to. */
 	ASSERT_EQ(0, vsvm_advise(&self->gpu, mem, MiB, DRM_VSVM_ADVICE_SYSTEM));
 	ASSERT_EQ(0, vsvm_advise(&self->second, mem, MiB,
 				 DRM_VSVM_ADVICE_SYSTEM));
@@ -1293,7 +1287,7 @@ TEST_F(op, advise_device)
 				 DRM_VSVM_ADVICE_DEVICE));
 	EXPECT_EQ(0, vsvm_gpu_fill(&self->gpu, self->mem, self->size, 4));
 	EXPECT_EQ(-1, vsvm_verify_value(self->mem, self->size, 4));
-	/* It comes from system memory now, wherever it was before. */
+	/* It is in system memory now, wherever it was before. */
 	EXPECT_EQ(0, vsvm_gpu_fill(&self->gpu, self->mem, self->size, 5));
 	EXPECT_EQ((long)self->npages,
 		  vsvm_count(&self->gpu, self->mem, self->size,
@@ -1625,8 +1619,8 @@ static int uffd_open(struct uffd *uffd, size_t size)
 }
 
 /*
- * Missing pages belong to the one who serves the faults: the device gets his
- * content or an error, and never pages of zeroes.
+ * Missing pages are up to the monitor that serves the faults: the device gets
+ * its contents or an error, and never pages of zeroes.
  */
 TEST_F(gpu, userfaultfd)
 {
@@ -1693,7 +1687,7 @@ static int run_in_cgroup(const char *limit, int (*work)(struct vsvm_gpu *gpu))
 		return -errno;
 	pid = fork();
 	if (pid)
-		return check_child(pid);
+		return vsvm_wait_child(pid);
 
 	if (vsvm_write_file(CGROUP "/memory.max", limit) ||
 	    vsvm_write_file(CGROUP "/cgroup.procs", "0"))
@@ -1754,7 +1748,7 @@ TEST_F_TIMEOUT(gpu, memcg_limit, TIMEOUT)
 	EXPECT_LT(0, cgroup_figure(CGROUP "/memory.events", "max "));
 	EXPECT_EQ(0, cgroup_figure(CGROUP "/memory.events", "oom_kill "));
 	EXPECT_EQ(0, vsvm_wait_used(self->gpu.fd, self->gpu.stats.vram_used));
-	/* No mapping of a page was counted once too often, or too rarely. */
+	/* Every mapping of a page was counted exactly once. */
 	EXPECT_EQ(0, cgroup_figure(CGROUP "/memory.stat", "anon "));
 	EXPECT_EQ(0, rmdir(CGROUP));
 }
@@ -1791,7 +1785,7 @@ static int work_in_many_tables(struct vsvm_gpu *gpu)
 	return 5;
 }
 
-/* The device's page tables are paid for by who has the memory. */
+/* The device's page tables are charged to the owner of the memory. */
 TEST_F_TIMEOUT(gpu, memcg_pays_for_tables, TIMEOUT)
 {
 	EXPECT_EQ(0, run_in_cgroup("max", work_in_many_tables));
@@ -1826,17 +1820,17 @@ static int job_beyond_limit(struct vsvm_gpu *gpu)
 
 static int work_without_memory(struct vsvm_gpu *gpu)
 {
-	/* Nobody to kill, and nothing to swap. */
+	/* No process to kill, and nothing to swap. */
 	if (vsvm_write_file("/proc/self/oom_score_adj", "-1000") ||
 	    vsvm_write_file(CGROUP "/memory.swap.max", "0"))
 		return 3;
 	return job_beyond_limit(gpu) == ENOMEM ? 0 : 4;
 }
 
-/* It is not the address that is bad. */
+/* The error must not blame the address. */
 TEST_F_TIMEOUT(gpu, memcg_without_memory, TIMEOUT)
 {
-	/* The kernel's report of what nobody can be killed for is as wanted. */
+	/* The kernel's report that there is no process to kill is expected. */
 	ASSERT_EQ(0, vsvm_write_file("/proc/sys/kernel/printk", "1"));
 	EXPECT_EQ(0, run_in_cgroup("4M", work_without_memory));
 	EXPECT_EQ(0, vsvm_write_file("/proc/sys/kernel/printk", "7"));
@@ -1895,7 +1889,7 @@ static int work_in_full_ranges(struct vsvm_gpu *gpu)
 	if (!mem || madvise(mem, RANGES * size, MADV_NOHUGEPAGE) ||
 	    vsvm_advise(gpu, mem, RANGES * size, DRM_VSVM_ADVICE_SYSTEM))
 		return 3;
-	/* There has to be something, for a range to be of that size. */
+	/* Ranges have that size only where memory is mapped. */
 	for (i = 0; i < RANGES * size; i += getpagesize())
 		vsvm_touch(mem + i);
 	usleep(3000 * 1000);

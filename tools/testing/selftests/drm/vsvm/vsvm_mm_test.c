@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Tests of what the rest of memory management does to memory while it is on the
- * device: samepage merging, locking, write tracking, protection, collapse,
- * compaction, and faults of those who have nothing to do with the device.
+ * Tests of the rest of memory management with memory that is on the device:
+ * samepage merging, locking, write tracking, protection, collapse, compaction,
+ * and faults that are unrelated to the device.
  */
 
 #include <errno.h>
@@ -20,7 +20,6 @@
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
-#include <sys/wait.h>
 
 #include <linux/const.h>
 #include <linux/fs.h>
@@ -101,15 +100,6 @@ static long on_device(struct vsvm_gpu *gpu, void *mem, size_t size)
 	return vsvm_count(gpu, mem, size, DRM_VSVM_PLACE_DEVICE);
 }
 
-static int wait_child(pid_t pid)
-{
-	int status;
-
-	if (pid < 0 || waitpid(pid, &status, 0) != pid)
-		return -ECHILD;
-	return status;
-}
-
 /*
  * Samepage merging.
  */
@@ -152,8 +142,8 @@ static bool all_alike(char *mem, size_t size, size_t page)
 }
 
 /*
- * A page that ksmd is merging is mapped as a KSM page before ksmd knows by whom:
- * whoever takes it away then, puts back something that nobody finds.
+ * A page that ksmd is merging is mapped as a KSM page before ksmd has recorded
+ * where: a migration entry put there at that time would never be found again.
  */
 TEST_F_TIMEOUT(mm, ksm_scan_during_prefetch, TIMEOUT)
 {
@@ -175,7 +165,7 @@ TEST_F_TIMEOUT(mm, ksm_scan_during_prefetch, TIMEOUT)
 			if (!pid)
 				_exit(!all_alike(self->mem, self->size,
 						 self->page));
-			good = !wait_child(pid);
+			good = !vsvm_wait_child(pid);
 		}
 		good = good && all_alike(self->mem, self->size, self->page);
 		shared = vsvm_file_figure(KSM "pages_sharing", "");
@@ -214,7 +204,7 @@ TEST_F(mm, secretmem_is_refused)
 	EXPECT_EQ(-EOPNOTSUPP, to_device(&self->gpu, secret, size));
 	EXPECT_EQ(-1, vsvm_verify(secret, size, 5));
 
-	/* The worker lives, and memory can be unmapped. */
+	/* The worker goes on, and memory can be unmapped. */
 	EXPECT_EQ(0, vsvm_gpu_fill(&self->gpu, self->mem, self->size, 6));
 	EXPECT_EQ(-1, vsvm_verify_value(self->mem, self->size, 6));
 	EXPECT_EQ(0, munmap(secret, size));
@@ -360,7 +350,7 @@ TEST_F(mm, soft_dirty_shows_device_writes)
 		ASSERT_EQ(0, vsvm_gpu_fill(&self->gpu, self->mem, half,
 					   10 + round));
 		EXPECT_EQ(NPAGES / 2, soft_dirty(self->mem, NPAGES / 2));
-		/* Nobody had to move for that. */
+		/* No page had to move for that. */
 		EXPECT_EQ(NPAGES, on_device(&self->gpu, self->mem, self->size));
 		for (i = 0; i < NPAGES && round == 2; i++)
 			vsvm_touch(self->mem + i * self->page);
@@ -370,7 +360,10 @@ TEST_F(mm, soft_dirty_shows_device_writes)
 	}
 }
 
-/* The same where the device only reads before, and where it was prefetched. */
+/*
+ * The same for memory that the device only read before, and for prefetched
+ * memory.
+ */
 TEST_F(mm, soft_dirty_after_clear_then_prefetch)
 {
 	uint64_t sum;
@@ -389,7 +382,7 @@ TEST_F(mm, soft_dirty_after_clear_then_prefetch)
 	EXPECT_EQ(-1, vsvm_verify_value(self->mem, self->size, 2));
 }
 
-/* To change the protection of memory is not to forget what was written. */
+/* A change of protection does not clear the record of writes. */
 TEST_F(mm, soft_dirty_outlives_mprotect_and_fork)
 {
 	pid_t pid;
@@ -402,12 +395,12 @@ TEST_F(mm, soft_dirty_outlives_mprotect_and_fork)
 	EXPECT_EQ(NPAGES, soft_dirty(self->mem, NPAGES));
 	ASSERT_EQ(0, mprotect(self->mem, self->size, PROT_READ | PROT_WRITE));
 	EXPECT_EQ(NPAGES, soft_dirty(self->mem, NPAGES));
-	/* Of the half that is written on the device again, entries are others. */
+	/* The half that the device writes to again gets new entries. */
 	ASSERT_EQ(0, vsvm_gpu_fill(&self->gpu, self->mem, self->size / 2, 3));
 	pid = fork();
 	if (!pid)
 		_exit(0);
-	ASSERT_EQ(0, wait_child(pid));
+	ASSERT_EQ(0, vsvm_wait_child(pid));
 	EXPECT_EQ(NPAGES, soft_dirty(self->mem, NPAGES));
 	EXPECT_EQ(-1, vsvm_verify_value(self->mem, self->size / 2, 3));
 	EXPECT_EQ(NPAGES, soft_dirty(self->mem, NPAGES));
@@ -471,7 +464,7 @@ static long written(void *mem, size_t size)
 	return count;
 }
 
-/* Write protection that ends by itself, and is asked for by PAGEMAP_SCAN. */
+/* Write protection that ends by itself, and is set by PAGEMAP_SCAN. */
 TEST_F(mm, uffd_wp_async_shows_device_writes)
 {
 	size_t half = self->size / 2;
@@ -509,7 +502,7 @@ struct protector {
 	atomic_int events;
 };
 
-/* Let each writer go on. */
+/* Let each writer continue. */
 static void *unprotect(void *arg)
 {
 	struct protector *p = arg;
@@ -525,7 +518,7 @@ static void *unprotect(void *arg)
 	return NULL;
 }
 
-/* Write protection that somebody else has to end: a device does not write. */
+/* Write protection that a monitor has to end: a device does not write. */
 TEST_F(mm, uffd_wp_sync_stops_device_writes)
 {
 	struct protector p = { .page = self->page };
@@ -542,7 +535,7 @@ TEST_F(mm, uffd_wp_sync_stops_device_writes)
 	EXPECT_EQ(EFAULT, vsvm_gpu_fill(&self->gpu, self->mem, self->size, 2));
 	EXPECT_EQ(-1, vsvm_verify(self->mem, self->size, 1));
 
-	/* The CPU's writes are told, wherever the memory was. */
+	/* Writes of the CPU are reported, wherever the memory was. */
 	ASSERT_EQ(0, prefetch_some(&self->gpu, self->mem, self->size, 0));
 	ASSERT_EQ(0, pthread_create(&thread, NULL, unprotect, &p));
 	for (i = 0; i < NPAGES / 2; i++)
@@ -552,7 +545,7 @@ TEST_F(mm, uffd_wp_sync_stops_device_writes)
 	ASSERT_EQ(0, pthread_cancel(thread));
 	ASSERT_EQ(0, pthread_join(thread, NULL));
 	close(p.uffd);
-	/* Nobody has to be asked any more. */
+	/* No monitor is left to ask. */
 	EXPECT_EQ(0, vsvm_gpu_fill(&self->gpu, self->mem, self->size, 2));
 	EXPECT_EQ(-1, vsvm_verify_value(self->mem, self->size, 2));
 }
@@ -562,8 +555,8 @@ TEST_F(mm, uffd_wp_sync_stops_device_writes)
  */
 
 /*
- * On the device by a prefetch, and not by a fault: what goes home from there is not
- * brought back by the next access, which would hide it.
+ * On the device by a prefetch, and not by a fault: pages that leave it are not
+ * brought back by the next access, which would hide that.
  */
 static int prefetch_once(struct vsvm_gpu *gpu, void *mem, size_t size)
 {
@@ -592,7 +585,7 @@ TEST_F(mm, one_read_only_page_of_many_stays)
 	EXPECT_EQ(-1, vsvm_verify_value(self->mem, self->size, 3));
 }
 
-/* All entries are read-only after fork(), and the child has soon gone. */
+/* All entries are read-only after fork(), and the child has ended soon. */
 TEST_F(mm, fork_and_exec_leaves_memory_on_device)
 {
 	pid_t pid;
@@ -604,7 +597,7 @@ TEST_F(mm, fork_and_exec_leaves_memory_on_device)
 		execl("/bin/true", "true", NULL);
 		_exit(1);
 	}
-	ASSERT_EQ(0, wait_child(pid));
+	ASSERT_EQ(0, vsvm_wait_child(pid));
 	ASSERT_EQ(0, vsvm_gpu_fill(&self->gpu, self->mem, self->size, 3));
 	EXPECT_EQ(NPAGES, on_device(&self->gpu, self->mem, self->size));
 	EXPECT_EQ(-1, vsvm_verify_value(self->mem, self->size, 3));
@@ -651,13 +644,13 @@ TEST_F(mm, timeslice_of_child_spares_parent)
 	EXPECT_EQ(-1, vsvm_verify(self->mem, self->size, 1));
 	EXPECT_GT(AT_ONCE_MS, vsvm_now_ms() - began);
 	ASSERT_EQ(1, write(done[1], &byte, 1));
-	EXPECT_EQ(0, wait_child(pid));
+	EXPECT_EQ(0, vsvm_wait_child(pid));
 	close(ready[0]);
 	close(done[0]);
 	close(done[1]);
 }
 
-/* Another process reads the memory: it is no CPU access of the owner. */
+/* Another process reads the memory, which is no CPU access of the owner. */
 TEST_F(mm, timeslice_spares_debugger)
 {
 	struct iovec local, remote = { self->mem, self->size };
@@ -676,11 +669,11 @@ TEST_F(mm, timeslice_spares_debugger)
 			_exit(1);
 		_exit(vsvm_verify(copy, self->size, 1) != -1);
 	}
-	EXPECT_EQ(0, wait_child(pid));
+	EXPECT_EQ(0, vsvm_wait_child(pid));
 	EXPECT_GT(AT_ONCE_MS, vsvm_now_ms() - began);
 }
 
-/* khugepaged meets pages in a timeslice, and scans on. */
+/* khugepaged comes across pages in a timeslice, and continues to scan. */
 TEST_F(mm, timeslice_spares_khugepaged)
 {
 	size_t some = 16 * self->page;
@@ -739,7 +732,7 @@ static int wake_by_read(struct _test_data_sleeper *self)
 
 static int wake_by_munmap(struct _test_data_sleeper *self)
 {
-	/* The new mapping is there at once, so that nobody dies. */
+	/* The new mapping is there at once, so that no thread gets a signal. */
 	return mmap(self->mem, self->size, PROT_READ | PROT_WRITE,
 		    MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) ==
 	       self->mem ? 0 : -errno;
@@ -837,7 +830,7 @@ TEST_F_TIMEOUT(sleeper, wakes, TIMEOUT)
 	EXPECT_EQ(0, variant->wake(self));
 	took = vsvm_now_ms() - began;
 	ASSERT_EQ(0, pthread_join(thread, NULL));
-	/* Both, who sleeps, and who takes the page away. */
+	/* Both the sleeper and the thread that takes the page away. */
 	EXPECT_GT(slice - 3000, sleep.woke - began);
 	EXPECT_GT(slice - 3000, took);
 	EXPECT_EQ(-1, variant->discarded ?
@@ -846,7 +839,7 @@ TEST_F_TIMEOUT(sleeper, wakes, TIMEOUT)
 }
 
 /*
- * Those who move pages, too.
+ * Moving pages, too.
  */
 
 /* Every page that moves has been brought back from the device before. */
@@ -948,7 +941,7 @@ static void *compact(void *arg)
 	return NULL;
 }
 
-/* Compaction moves what lies beside, and what comes and goes. */
+/* Compaction moves neighbouring pages, and pages that come and go. */
 TEST_F_TIMEOUT(mm, compaction_during_jobs, TIMEOUT)
 {
 	double end = vsvm_now_ms() + 2000;

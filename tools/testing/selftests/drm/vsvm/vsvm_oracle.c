@@ -1,17 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * An oracle: threads do at random what a process and its devices can do to
- * memory, and know for each byte what must be in it.
+ * An oracle: threads do random operations of a process and its devices on
+ * memory, and know the contents of each byte.
  *
  * Each thread has regions of memory, and for each of them a model: plain memory
- * that the devices never see, and the protection of each page.  What a thread
- * does depends on the seed and its number alone, so that it can be repeated
- * with --seed; only how the threads meet is left to chance.  Two things belong
+ * that the devices never see, and the protection of each page.  The operations
+ * of a thread depend on the seed and its number alone, so that they can be
+ * repeated with --seed; only the timing is left to chance.  Two things belong
  * to all threads: words that everybody only adds to, and the devices' memory.
  */
 
 #include <errno.h>
-#include <getopt.h>
 #include <malloc.h>
 #include <pthread.h>
 #include <stdarg.h>
@@ -23,7 +22,6 @@
 #include <time.h>
 #include <unistd.h>
 #include <sys/mman.h>
-#include <sys/wait.h>
 
 #include "../../kselftest.h"
 #include "vsvm_util.h"
@@ -50,8 +48,8 @@
 enum prot { GONE, NONE, READ, WRITE };
 
 /*
- * Memory at @mem, somewhere in its slot of address space, and what must be in
- * it.  The first region of a thread is large and stays where it is.
+ * Memory at @mem, somewhere in its slot of address space, and its contents.
+ * The first region of a thread is large and stays where it is.
  */
 struct region {
 	char *slot;
@@ -87,7 +85,7 @@ struct thread {
 	uint64_t op;
 	uint64_t jobs;
 	uint64_t forks;
-	/* Of the log: equal if the same was done. */
+	/* Digest of the log: equal after equal operations. */
 	uint64_t digest;
 	bool failed;
 	bool in_child;
@@ -104,9 +102,9 @@ struct thread {
 static struct {
 	uint64_t seed;
 	uint64_t ops;
-	double seconds;
-	int threads;
-	bool unbind;
+	uint64_t seconds;
+	uint64_t threads;
+	uint64_t unbind;
 } option = { .seconds = 20, .threads = 3 };
 
 static size_t page_size;
@@ -119,11 +117,7 @@ static struct thread threads[MAX_THREADS];
 
 static uint64_t random64(struct thread *t)
 {
-	uint64_t z = t->random += 0x9e3779b97f4a7c15ULL;
-
-	z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ULL;
-	z = (z ^ (z >> 27)) * 0x94d049bb133111ebULL;
-	return z ^ (z >> 31);
+	return vsvm_random(&t->random);
 }
 
 static size_t below(struct thread *t, size_t n)
@@ -204,8 +198,8 @@ static bool check(struct thread *t, struct region *r, size_t first, size_t n)
 
 /*
  * The second device goes away, or is gone.  When it is, its jobs have ended for
- * sure; the end of the file alone would not do, which a child may have, too.
- * The job in flight did its work in part, or not at all.
+ * sure; closing the file would not be enough, as a child may have it, too.  The
+ * job in flight did its work in part, or not at all.
  */
 static void redo_on_first_device(struct thread *t)
 {
@@ -682,7 +676,7 @@ static void shared_add(struct thread *t)
 }
 
 /*
- * Where memory is.
+ * Places of memory.
  */
 
 static void do_prefetch(struct thread *t)
@@ -894,7 +888,7 @@ static void do_dontneed(struct thread *t)
 	}
 }
 
-/* Free what is dead: it is written to as a whole right after. */
+/* Free memory without contents: all of it is written to right after. */
 static void do_free(struct thread *t)
 {
 	size_t first, n, i;
@@ -993,7 +987,8 @@ static void reap(struct thread *t)
 
 	if (!t->child)
 		return;
-	if (waitpid(t->child, &status, 0) != t->child || status)
+	status = vsvm_wait_child(t->child);
+	if (status)
 		fail(t, "child ended with status %#x", status);
 	t->child = 0;
 }
@@ -1053,7 +1048,7 @@ static void check_all(struct thread *t)
 		check(t, &t->region[i], 0, t->region[i].npages);
 }
 
-/* Pages that nobody may read can have changed, too. */
+/* Pages that cannot be read can have changed, too. */
 static void make_readable(struct thread *t)
 {
 	struct region *r;
@@ -1146,7 +1141,7 @@ static int setup(void)
 	if (!large || !small || !shared)
 		return -ENOMEM;
 
-	for (i = 0; i < (size_t)option.threads; i++) {
+	for (i = 0; i < option.threads; i++) {
 		struct thread *t = &threads[i];
 
 		t->index = i;
@@ -1161,7 +1156,7 @@ static int setup(void)
 		open_device(t, 1);
 	}
 	/* Now there will be holes. */
-	for (i = 0; i < (size_t)option.threads; i++) {
+	for (i = 0; i < option.threads; i++) {
 		ret = make_regions(&threads[i], large, small);
 		if (ret)
 			return ret;
@@ -1248,68 +1243,25 @@ static void report(double took, const struct drm_vsvm_stats *before)
 					    before->evictions));
 }
 
-static void help(void)
+static void parse(int argc, char **argv)
 {
+	const struct vsvm_option options[] = {
+		{ "seed", "VSVM_ORACLE_SEED", false, &option.seed },
+		{ "seconds", "VSVM_ORACLE_SECONDS", false, &option.seconds },
+		{ "ops", NULL, false, &option.ops },
+		{ "threads", NULL, false, &option.threads },
+		{ "unbind", "VSVM_ORACLE_UNBIND", true, &option.unbind },
+	};
+
+	option.seed = vsvm_new_seed();
+	if (vsvm_parse_options(argc, argv, options, ARRAY_SIZE(options)) &&
+	    option.threads >= 1 && option.threads <= MAX_THREADS &&
+	    (option.seconds || option.ops))
+		return;
 	fprintf(stderr,
 		"vsvm_oracle [--seed N] [--seconds S] [--ops N] [--threads N] [--unbind]\n"
 		"Defaults are in VSVM_ORACLE_SEED, VSVM_ORACLE_SECONDS and VSVM_ORACLE_UNBIND.\n");
 	exit(2);
-}
-
-static uint64_t number(const char *text)
-{
-	char *end;
-	uint64_t value = strtoull(text, &end, 0);
-
-	if (!*text || *end)
-		help();
-	return value;
-}
-
-static void parse(int argc, char **argv)
-{
-	static const struct option options[] = {
-		{ "seed", required_argument, NULL, 's' },
-		{ "seconds", required_argument, NULL, 't' },
-		{ "ops", required_argument, NULL, 'n' },
-		{ "threads", required_argument, NULL, 'p' },
-		{ "unbind", no_argument, NULL, 'u' },
-		{}
-	};
-	const char *seed = getenv("VSVM_ORACLE_SEED");
-	const char *seconds = getenv("VSVM_ORACLE_SECONDS");
-	const char *unbind = getenv("VSVM_ORACLE_UNBIND");
-	int c;
-
-	option.seed = seed && *seed ? number(seed) :
-				      (uint64_t)time(NULL) * 1000003 % 1000000007;
-	if (seconds && *seconds)
-		option.seconds = number(seconds);
-	option.unbind = unbind && *unbind && number(unbind);
-	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
-		switch (c) {
-		case 's':
-			option.seed = number(optarg);
-			break;
-		case 't':
-			option.seconds = number(optarg);
-			break;
-		case 'n':
-			option.ops = number(optarg);
-			break;
-		case 'p':
-			option.threads = number(optarg);
-			break;
-		case 'u':
-			option.unbind = true;
-			break;
-		default:
-			help();
-		}
-	}
-	if (optind < argc || option.threads < 1 ||
-	    option.threads > MAX_THREADS || (!option.seconds && !option.ops))
-		help();
 }
 
 int main(int argc, char **argv)
@@ -1323,9 +1275,10 @@ int main(int argc, char **argv)
 	parse(argc, argv);
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	ksft_print_header();
-	ksft_set_plan(option.threads + 2 + option.unbind);
-	ksft_print_msg("seed %llu, %d threads\n",
-		       (unsigned long long)option.seed, option.threads);
+	ksft_set_plan(option.threads + 2 + !!option.unbind);
+	ksft_print_msg("seed %llu, %llu threads\n",
+		       (unsigned long long)option.seed,
+		       (unsigned long long)option.threads);
 	ret = setup();
 	if (ret)
 		ksft_exit_fail_msg("cannot start: %s\n", strerror(-ret));
@@ -1349,7 +1302,7 @@ int main(int argc, char **argv)
 	report(vsvm_now_ms() - began, &before);
 	if (option.unbind)
 		ksft_test_result(!unbind_error, "unbind and bind\n");
-	/* After a failure, jobs and children may still have some. */
+	/* After a failure, jobs and children may still use some. */
 	ksft_test_result(!ksft_get_fail_cnt() && check_device_memory(&before),
 			 "device memory is given back\n");
 	ksft_finished();

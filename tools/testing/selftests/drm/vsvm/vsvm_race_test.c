@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Tests of what happens at the same time: threads, processes and devices on
- * the same memory, memory that goes while jobs work on it, processes that go,
- * and devices that go.
+ * Tests of concurrency: threads, processes and devices on the same memory,
+ * memory that goes while jobs work on it, processes that end, and devices that
+ * go.
  */
 
 #include <errno.h>
@@ -15,7 +15,6 @@
 #include <string.h>
 #include <unistd.h>
 #include <sys/mman.h>
-#include <sys/wait.h>
 
 #include "../../kselftest_harness.h"
 #include "vsvm_util.h"
@@ -48,7 +47,7 @@ FIXTURE_TEARDOWN(race)
 	vsvm_gpu_close(&self->gpu);
 }
 
-/* A thread with a VM of its own; what it does ends with an error, or zero. */
+/* A thread with a VM of its own, and its result: an error, or zero. */
 struct worker {
 	pthread_t thread;
 	struct vsvm_gpu gpu;
@@ -254,15 +253,6 @@ static int child_work(struct _test_data_race *self, uint64_t seed)
 	return 0;
 }
 
-static int wait_child(pid_t pid)
-{
-	int status;
-
-	if (pid < 0 || waitpid(pid, &status, 0) != pid)
-		return -ECHILD;
-	return status;
-}
-
 TEST_F_TIMEOUT(race, processes, TIMEOUT)
 {
 	pid_t pid[THREADS];
@@ -277,7 +267,7 @@ TEST_F_TIMEOUT(race, processes, TIMEOUT)
 			_exit(child_work(self, 10 * i));
 	}
 	for (i = 0; i < THREADS; i++)
-		EXPECT_EQ(0, wait_child(pid[i]));
+		EXPECT_EQ(0, vsvm_wait_child(pid[i]));
 	EXPECT_EQ(-1, vsvm_verify(self->mem, self->size, 1));
 }
 
@@ -302,7 +292,7 @@ TEST_F_TIMEOUT(race, processes_shared_memory, TIMEOUT)
 		_exit(worker.error ? 2 : 0);
 	}
 	for (i = 0; i < THREADS; i++)
-		EXPECT_EQ(0, wait_child(pid[i]));
+		EXPECT_EQ(0, vsvm_wait_child(pid[i]));
 	word = (uint64_t *)worker.mem;
 	total = THREADS * worker.rounds * ((1 << 16) + 1);
 	for (i = 0; i < 8; i++)
@@ -338,7 +328,7 @@ TEST_F_TIMEOUT(race, fork_during_jobs, TIMEOUT)
 			_exit(vsvm_verify(self->mem, self->size, round) != -1);
 		}
 		ASSERT_EQ(0, vsvm_gpu_fill(&self->gpu, self->mem, 8, round));
-		EXPECT_EQ(0, wait_child(pid));
+		EXPECT_EQ(0, vsvm_wait_child(pid));
 		EXPECT_EQ(-1, vsvm_verify_value(self->mem, self->size, round));
 	}
 }
@@ -463,7 +453,7 @@ TEST_F_TIMEOUT(race, mprotect_during_job, TIMEOUT)
 		if (round & 1)
 			usleep(round * 100);
 		ASSERT_EQ(0, mprotect(self->mem, self->size, PROT_READ));
-		/* From now on nobody writes. */
+		/* There are no more writes from now on. */
 		word = (uint64_t *)self->mem;
 		sum = vsvm_checksum(self->mem, self->size);
 		ASSERT_EQ(0, vsvm_syncobj_wait(self->gpu.fd, sync.handle, 0,
@@ -546,7 +536,7 @@ TEST_F_TIMEOUT(race, neighbours_change_all_the_time, TIMEOUT)
 }
 
 /*
- * Processes that go.
+ * Processes that end.
  */
 
 static void queue_work(struct _test_data_race *self)
@@ -578,7 +568,7 @@ TEST_F_TIMEOUT(race, exit_during_jobs, TIMEOUT)
 				execl("/bin/true", "true", NULL);
 			_exit(i & 1);
 		}
-		EXPECT_EQ(0, wait_child(pid));
+		EXPECT_EQ(0, vsvm_wait_child(pid));
 	}
 	EXPECT_EQ(0, vsvm_gpu_copy(&self->gpu, self->mem + self->size / 2,
 				   self->mem, self->size / 2));
@@ -607,7 +597,7 @@ TEST_F_TIMEOUT(race, kill_during_jobs, TIMEOUT)
 		ASSERT_EQ(1, read(pipes[0], &byte, 1));
 		usleep(i * 500);
 		ASSERT_EQ(0, kill(pid, SIGKILL));
-		EXPECT_EQ(SIGKILL, wait_child(pid));
+		EXPECT_EQ(SIGKILL, vsvm_wait_child(pid));
 	}
 	EXPECT_EQ(-1, vsvm_verify(self->mem, self->size, 1));
 }
@@ -650,8 +640,8 @@ TEST_F_TIMEOUT(race, kill_during_timeslice, TIMEOUT)
 	usleep(200 * 1000);
 	began = vsvm_now_ms();
 	ASSERT_EQ(0, kill(pid, SIGKILL));
-	EXPECT_EQ(SIGKILL, wait_child(pid));
-	/* Nobody has to wait who is to die. */
+	EXPECT_EQ(SIGKILL, vsvm_wait_child(pid));
+	/* A process that is killed does not have to wait. */
 	EXPECT_GT(self->gpu.query.max_timeslice_ms / 2, vsvm_now_ms() - began);
 	close(ready[0]);
 }
@@ -671,7 +661,7 @@ TEST_F_TIMEOUT(race, close_during_jobs, TIMEOUT)
 		for (i = 0; i < 4; i++)
 			ASSERT_EQ(0, vsvm_exec(&gpu, op, 8, NULL, 0, NULL));
 		vsvm_gpu_close(&gpu);
-		/* From here on, nobody writes to it any more. */
+		/* There are no more writes to it from here on. */
 		vsvm_fill(self->mem, self->size, r);
 		usleep(2000);
 		EXPECT_EQ(-1, vsvm_verify(self->mem, self->size, r));
@@ -738,7 +728,7 @@ TEST_F_TIMEOUT(unplug, resident, TIMEOUT)
 	EXPECT_EQ(sum, vsvm_checksum(self->mem, self->size));
 }
 
-/* Memory of a child that nobody can ask for any more. */
+/* Memory of a child, of which no file is left. */
 TEST_F_TIMEOUT(unplug, resident_in_child, TIMEOUT)
 {
 	int pipes[2], ready[2];
@@ -766,11 +756,13 @@ TEST_F_TIMEOUT(unplug, resident_in_child, TIMEOUT)
 	ASSERT_EQ(1, read(ready[0], &byte, 1));
 	ASSERT_EQ(0, vsvm_bind(0, false));
 	ASSERT_EQ(1, write(pipes[1], &byte, 1));
-	EXPECT_EQ(0, wait_child(pid));
+	EXPECT_EQ(0, vsvm_wait_child(pid));
 	EXPECT_EQ(-1, vsvm_verify(self->mem, self->size, 1));
 }
 
-/* Jobs that never started end with an error; whoever waits is woken. */
+/*
+ * Jobs that never started end with an error, and wake all that wait for them.
+ */
 TEST_F_TIMEOUT(unplug, jobs_queued, TIMEOUT)
 {
 	struct drm_vsvm_sync sync[2] = {};
@@ -815,7 +807,7 @@ static void *keep_faulting(void *arg)
 		}
 		vsvm_prefetch(&w->gpu, w->mem, w->size, DRM_VSVM_PLACE_DEVICE);
 	}
-	/* The only way this may end. */
+	/* The only allowed result. */
 	if (!w->error && ret && ret != -ENODEV && ret != ENODEV)
 		w->error = ret;
 	return NULL;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Tests with memory that a device gets only if the process says so, or not at
- * all, and of what it costs the process that it gets memory.
+ * Tests with memory that a device gets only with consent of the process, or not
+ * at all, and of the memory that is charged to the process.
  */
 
 #include <errno.h>
@@ -15,7 +15,6 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
-#include <sys/wait.h>
 
 #include <linux/userfaultfd.h>
 
@@ -220,7 +219,10 @@ FIXTURE_TEARDOWN(wp)
 	vsvm_gpu_close(&self->gpu);
 }
 
-/* The device writes as a CPU does: the kernel lifts the protection, and says so. */
+/*
+ * The device writes as a CPU does: the kernel lifts the protection, and reports
+ * it.
+ */
 TEST_F_TIMEOUT(wp, async, TIMEOUT)
 {
 	size_t page = self->page;
@@ -244,7 +246,7 @@ TEST_F_TIMEOUT(wp, async, TIMEOUT)
 	EXPECT_EQ(0, count_protected(self->mem, 16));
 	EXPECT_EQ(-1, vsvm_verify_value(self->mem, self->size, 9));
 
-	/* And again, with what the device has mapped. */
+	/* And again, with the device's mappings in place. */
 	ASSERT_EQ(0, uffd_protect(fd, self->mem, self->size));
 	EXPECT_EQ(16, count_protected(self->mem, 16));
 	ASSERT_EQ(0, vsvm_gpu_fill(&self->gpu, self->mem, self->size, 11));
@@ -253,7 +255,7 @@ TEST_F_TIMEOUT(wp, async, TIMEOUT)
 	close(fd);
 }
 
-/* Where somebody has to be asked, the device cannot wait: it gets an error. */
+/* Where a monitor has to be asked, the device cannot wait: it gets an error. */
 TEST_F_TIMEOUT(wp, asks, TIMEOUT)
 {
 	uint64_t sum;
@@ -345,12 +347,11 @@ static int run_in_cgroup(int (*work)(struct vsvm_gpu *gpu))
 			_exit(1);
 		_exit(vsvm_gpu_open(&gpu, 0) ? 2 : work(&gpu));
 	}
-	if (pid < 0 || waitpid(pid, &status, 0) != pid)
-		status = -errno;
+	status = vsvm_wait_child(pid);
 	return rmdir(CGROUP) ? -errno : status;
 }
 
-/* The addresses of ranges are paid for by who has the memory. */
+/* The addresses of ranges are charged to the owner of the memory. */
 TEST_F_TIMEOUT(gpu, memcg_pays_for_ranges, TIMEOUT)
 {
 	EXPECT_EQ(0, run_in_cgroup(work_in_ranges));
@@ -428,7 +429,7 @@ static int work_sparsely(struct vsvm_gpu *gpu)
 	       0 : 7;
 }
 
-/* So is what finds the tables, however far apart they are. */
+/* So is the structure that finds the tables, however far apart they are. */
 TEST_F_TIMEOUT(gpu, memcg_pays_for_sparse_tables, TIMEOUT)
 {
 	EXPECT_EQ(0, run_in_cgroup(work_sparsely));
@@ -462,7 +463,7 @@ static int work_with_advice(struct vsvm_gpu *gpu)
 	       (long)ADVISED_VMS * n * ADVICE_SIZE ? 0 : 5;
 }
 
-/* And so is what was advised. */
+/* And so is advice. */
 TEST_F_TIMEOUT(gpu, memcg_pays_for_advice, TIMEOUT)
 {
 	EXPECT_EQ(0, run_in_cgroup(work_with_advice));

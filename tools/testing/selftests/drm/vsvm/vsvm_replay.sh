@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-only
-# What the oracle does depends on its seed alone: the same number of operations,
-# done twice, has the same digest in each thread; with another seed it has not.
+# The operations of the oracle depend on its seed alone: the same number of them,
+# executed twice, has the same digest in each thread; with another seed it differs.
 
 oracle=$(dirname "$0")/vsvm_oracle
 
@@ -32,10 +32,10 @@ echo "# seed $seed"
 
 first=$(digests "$seed") && second=$(digests "$seed") &&
 	[ -n "$first" ] && [ "$first" = "$second" ]
-test_result $? 1 "the same seed does the same"
+test_result $? 1 "the same seed gives the same digests"
 [ $failed -eq 0 ] || printf '# %s\n' "$first" "$second"
 
 other=$(digests $((seed + 1))) && [ -n "$other" ] && [ "$first" != "$other" ]
-test_result $? 2 "another seed does something else"
+test_result $? 2 "another seed gives other digests"
 rm -f "$out"
 exit $failed

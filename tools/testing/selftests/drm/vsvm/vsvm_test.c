@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Tests of the ioctls of vsvm, with memory of a real process.  Where pages are
- * is also asked from /proc/self/pagemap, which knows nothing of vsvm.
+ * Tests of the ioctls of vsvm, with memory of a real process.  The location of
+ * pages is also asked from /proc/self/pagemap, which is independent of vsvm.
  */
 
 #include <errno.h>
@@ -131,7 +131,7 @@ static int raw_stats(int fd, struct drm_vsvm_stats *stats)
 	return vsvm_ioctl(fd, DRM_IOCTL_VSVM_STATS, stats);
 }
 
-/* Use the device with a file of its own, and go. */
+/* Use the device with a file of its own, and end. */
 static int use_device(void)
 {
 	size_t size = 16 * getpagesize();
@@ -146,7 +146,7 @@ static int use_device(void)
 	return vsvm_prefetch(&gpu, mem, size, DRM_VSVM_PLACE_DEVICE) ? 3 : 0;
 }
 
-/* They tell nobody about others. */
+/* The counters do not reveal the activity of others. */
 TEST_F(svm, stats_are_private)
 {
 	struct drm_vsvm_stats before, meanwhile, after;
@@ -170,8 +170,7 @@ TEST_F(svm, stats_are_private)
 	EXPECT_EQ(0, raw_stats(self->gpu.fd, &meanwhile));
 	EXPECT_EQ(0, memcmp(&before, &meanwhile, sizeof(before)));
 	ASSERT_EQ(1, write(done[1], &byte, 1));
-	ASSERT_EQ(pid, waitpid(pid, &status, 0));
-	EXPECT_EQ(0, status);
+	EXPECT_EQ(0, vsvm_wait_child(pid));
 
 	/* The file's own activity is reported. */
 	ASSERT_EQ(0, vsvm_gpu_fill(&self->gpu, self->mem, self->size, 1));
@@ -181,7 +180,7 @@ TEST_F(svm, stats_are_private)
 	EXPECT_LT(before.gpu_faults, after.gpu_faults);
 }
 
-/* An ioctl that cannot return anything never will. */
+/* An ioctl that does not return anything never will. */
 TEST_F(svm, all_ioctls_can_return)
 {
 	static const unsigned long requests[] = {
@@ -210,7 +209,10 @@ TEST_F(svm, unknown_ioctl)
 				      args));
 }
 
-/* A program older or newer than the driver: what it does not know is zero. */
+/*
+ * A program older or newer than the driver: fields unknown to one of them are
+ * zero.
+ */
 TEST_F(svm, struct_sizes)
 {
 	struct {
@@ -359,7 +361,7 @@ TEST_F(svm, advise_invalid)
 	EXPECT_BAD(-EINVAL, advice, UINT_MAX);
 	EXPECT_BAD(-EINVAL, flags, 1u << 0);
 
-	/* The limits themselves are allowed, and so is what is not mapped. */
+	/* The limits themselves are allowed, and so are unmapped addresses. */
 	EXPECT_BAD(0, timeslice_ms, self->gpu.query.max_timeslice_ms);
 	EXPECT_BAD(0, fault_window, self->gpu.query.chunk_size);
 	EXPECT_BAD(0, advice, DRM_VSVM_ADVICE_SYSTEM);
@@ -382,7 +384,7 @@ TEST_F(svm, max_advice)
 	uint32_t i, n = self->gpu.query.max_advice;
 	size_t size = 2 * (n + 1) * self->page_size;
 
-	/* Of addresses, whatever there is. */
+	/* Advice is for addresses, mapped or not. */
 	for (i = 0; i < n; i++)
 		ASSERT_EQ(0, advise_page(self, i, DRM_VSVM_ADVICE_SYSTEM));
 	EXPECT_EQ(-ENOSPC, advise_page(self, n, DRM_VSVM_ADVICE_SYSTEM));
@@ -446,7 +448,10 @@ static __u64 *op_field(struct drm_vsvm_op *op, enum op_field field)
 
 struct op_case {
 	struct drm_vsvm_op op;
-	/* Bits of enum op_field: what it has, and which are addresses. */
+	/*
+	 * Bits of enum op_field: fields of the operation, and which of them are
+	 * addresses.
+	 */
 	unsigned int fields;
 	unsigned int addresses;
 };
@@ -677,7 +682,6 @@ TEST_F(svm, other_process)
 	struct drm_vsvm_job_status job_status;
 	struct drm_vsvm_op op;
 	uint32_t vm;
-	int status;
 	pid_t pid;
 
 	op = vsvm_op_fill(self->mem, sizeof(uint64_t), 1);
@@ -698,8 +702,7 @@ TEST_F(svm, other_process)
 			_exit(3);
 		_exit(count_all(self, DRM_VSVM_PLACE_DEVICE) != NPAGES);
 	}
-	ASSERT_EQ(pid, waitpid(pid, &status, 0));
-	EXPECT_EQ(0, status);
+	EXPECT_EQ(0, vsvm_wait_child(pid));
 	EXPECT_EQ(NPAGES, count_all(self, DRM_VSVM_PLACE_NONE));
 	EXPECT_EQ(0, vsvm_wait_used(self->gpu.fd, self->gpu.stats.vram_used));
 }
@@ -801,7 +804,7 @@ static void *move_to_and_fro(void *arg)
 	return NULL;
 }
 
-/* A page that is on its way is not nowhere. */
+/* A page under migration is not reported as missing. */
 TEST_F_TIMEOUT(svm, residency_of_moving, TIMEOUT)
 {
 	struct mover mover = { .self = self };
@@ -914,7 +917,6 @@ TEST_F(svm, pinned_page)
 TEST_F_TIMEOUT(svm, fork_cow, TIMEOUT)
 {
 	uint64_t sum, child_sum;
-	int status;
 	pid_t pid;
 
 	vsvm_fill(self->mem, self->size, 8);
@@ -942,8 +944,7 @@ TEST_F_TIMEOUT(svm, fork_cow, TIMEOUT)
 	EXPECT_EQ(0, vsvm_prefetch(&self->gpu, self->mem, self->page_size,
 				   DRM_VSVM_PLACE_SYSTEM));
 	self->mem[0] ^= 1;
-	ASSERT_EQ(pid, waitpid(pid, &status, 0));
-	EXPECT_EQ(0, status);
+	EXPECT_EQ(0, vsvm_wait_child(pid));
 	EXPECT_EQ(sum, vsvm_checksum(self->mem, self->size));
 }
 
@@ -1170,7 +1171,7 @@ TEST_F(svm, debugfs_pool)
 struct vm_figures {
 	unsigned int vms;
 	unsigned int jobs;
-	/* Ranges of this process that @addr is in, and what is said of them. */
+	/* Ranges of this process that contain @addr, and their properties. */
 	unsigned int ranges;
 	char flags[32];
 };

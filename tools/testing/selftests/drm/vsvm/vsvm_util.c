@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <getopt.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,6 +12,7 @@
 #include <unistd.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/wait.h>
 
 #include <drm/drm.h>
 #include <linux/const.h>
@@ -25,7 +27,7 @@
 #define PM_SWAP		_BITULL(62)
 #define PM_PRESENT	_BITULL(63)
 
-/* drivers/dma-buf/sw_sync.c has this for itself. */
+/* As in drivers/dma-buf/sw_sync.c, which does not export it. */
 struct sw_sync_fence {
 	uint32_t value;
 	char name[32];
@@ -47,8 +49,8 @@ int vsvm_ioctl(int fd, unsigned long request, void *arg)
 }
 
 /*
- * The device memory in use, by whomever.  Leaves the heap alone, which is memory
- * that tests look at.
+ * The device memory in use, by all processes.  Does not use the heap, which is
+ * memory that tests look at.
  */
 static bool pool_used(unsigned int device, uint64_t *used)
 {
@@ -124,8 +126,8 @@ int vsvm_open(unsigned int device)
 }
 
 /*
- * Runs before main() of each program: the driver may be a module that nobody
- * has loaded, and without a device every case would fail for the same reason.
+ * Runs before main() of each program: the driver may be a module that is not
+ * loaded yet, and without a device every case would fail for the same reason.
  */
 static void __attribute__((constructor)) need_vsvm(void)
 {
@@ -198,8 +200,8 @@ void vsvm_gpu_close(struct vsvm_gpu *gpu)
 }
 
 /*
- * Heap and stack that jobs have used may be on the device, and nobody unmaps
- * them.  Access all of it, so that it comes back.
+ * Heap and stack that jobs have used may be on the device, and are never
+ * unmapped.  Access all of it, so that it comes back.
  */
 static void touch_heap_and_stack(void)
 {
@@ -325,7 +327,7 @@ int vsvm_pagemap(const void *addr, size_t npages, uint8_t *state)
 	return ret;
 }
 
-/* Whether the kernel's view of a page can go with that of the driver. */
+/* Whether the kernel's view of a page is consistent with the driver's. */
 static bool witnesses_agree(uint8_t place, uint8_t pagemap)
 {
 	switch (place) {
@@ -335,7 +337,9 @@ static bool witnesses_agree(uint8_t place, uint8_t pagemap)
 	case DRM_VSVM_PLACE_PEER:
 		return pagemap == VSVM_PAGEMAP_SWAPPED;
 	case DRM_VSVM_PLACE_NONE:
-		/* Pages that are really swapped out are nowhere, too. */
+		/*
+		 * Pages that are really swapped out are in no memory, either.
+		 */
 		return pagemap != VSVM_PAGEMAP_PRESENT;
 	default:
 		return true;
@@ -343,8 +347,8 @@ static bool witnesses_agree(uint8_t place, uint8_t pagemap)
 }
 
 /*
- * A part at a time, on the stack: what is allocated may land in a hole that is
- * looked at, or next to it, where to write takes back more than that.
+ * A part at a time, on the stack: allocated memory may land in a hole that is
+ * looked at, or next to it, where a write would bring back more than that.
  */
 #define COUNT_PAGES	256
 
@@ -804,7 +808,7 @@ void vsvm_touch(const void *addr)
 {
 	char byte;
 
-	/* Not something that the compiler can see to be useless. */
+	/* Keep the compiler from dropping the read. */
 	memcpy(&byte, addr, 1);
 	asm("" : : "r" (byte) : "memory");
 }
@@ -883,8 +887,67 @@ long vsvm_file_figure(const char *path, const char *name)
 	return value;
 }
 
-/* A kernel that looks for leaks looks for everything else, too. */
+/* A kernel with kmemleak has all the other checks, too. */
 bool vsvm_debug_kernel(void)
 {
 	return !access("/sys/kernel/debug/kmemleak", F_OK);
+}
+
+int vsvm_wait_child(pid_t pid)
+{
+	int status;
+
+	if (pid < 0 || waitpid(pid, &status, 0) != pid)
+		return -ECHILD;
+	return status;
+}
+
+uint64_t vsvm_new_seed(void)
+{
+	return (uint64_t)time(NULL) * 1000003 % 1000000007;
+}
+
+uint64_t vsvm_random(uint64_t *state)
+{
+	uint64_t z = *state += 0x9e3779b97f4a7c15ULL;
+
+	z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ULL;
+	z = (z ^ (z >> 27)) * 0x94d049bb133111ebULL;
+	return z ^ (z >> 31);
+}
+
+static bool parse_number(const char *text, uint64_t *value)
+{
+	char *end;
+
+	*value = strtoull(text, &end, 0);
+	return *text && !*end;
+}
+
+#define MAX_OPTIONS	8
+
+bool vsvm_parse_options(int argc, char **argv,
+			const struct vsvm_option *options, size_t num_options)
+{
+	struct option longopts[MAX_OPTIONS + 1] = {};
+	const char *text;
+	size_t i;
+	int c;
+
+	for (i = 0; i < num_options && i < MAX_OPTIONS; i++) {
+		longopts[i] = (struct option) {
+			.name = options[i].name,
+			.has_arg = !options[i].flag,
+			.val = i,
+		};
+		text = options[i].env ? getenv(options[i].env) : NULL;
+		if (text && *text && !parse_number(text, options[i].value))
+			return false;
+	}
+	while ((c = getopt_long(argc, argv, "", longopts, NULL)) != -1)
+		if (c == '?' ||
+		    !parse_number(options[c].flag ? "1" : optarg,
+				  options[c].value))
+			return false;
+	return optind == argc;
 }

@@ -5,10 +5,11 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include <drm/vsvm_drm.h>
 
-/* A page's state in /proc/self/pagemap, which knows nothing of vsvm. */
+/* The state of a page in /proc/self/pagemap, which is independent of vsvm. */
 enum vsvm_pagemap {
 	VSVM_PAGEMAP_NONE,
 	VSVM_PAGEMAP_PRESENT,
@@ -23,11 +24,11 @@ struct vsvm_gpu {
 	int fd;
 	uint32_t vm;
 	struct drm_vsvm_query query;
-	/* As they were when the device was opened. */
+	/* Counters when the device was opened. */
 	struct drm_vsvm_stats stats;
 	/*
-	 * Where vsvm_gpu_*() have the device write results: shared memory,
-	 * which stays where it is and does not show in any count.
+	 * Buffer for the results of vsvm_gpu_*(): shared memory, which stays
+	 * in RAM and is part of no count.
 	 */
 	uint64_t *result;
 };
@@ -40,14 +41,14 @@ int vsvm_gpu_open(struct vsvm_gpu *gpu, unsigned int device);
 void vsvm_gpu_close(struct vsvm_gpu *gpu);
 int vsvm_ioctl(int fd, unsigned long request, void *arg);
 int vsvm_query(int fd, struct drm_vsvm_query *query);
-/* Where debugfs can be read, vram_used is that of all users of the device. */
+/* If debugfs can be read, vram_used covers all users of the device. */
 int vsvm_stats(int fd, struct drm_vsvm_stats *stats);
 int vsvm_vm_create(int fd, uint32_t *vm);
 int vsvm_vm_destroy(int fd, uint32_t vm);
 int vsvm_bind(unsigned int device, bool bind);
 int vsvm_set_peers(bool peers);
 
-/* Wait until no more than so many bytes of device memory are in use. */
+/* Wait until at most @used bytes of device memory are in use. */
 int vsvm_wait_used(int fd, uint64_t used);
 /* The same, or -ETIME if it takes longer. */
 int vsvm_wait_used_ms(int fd, uint64_t used, unsigned int timeout_ms);
@@ -58,7 +59,7 @@ long long vsvm_fdinfo(int fd, const char *key);
 /* A figure of the device's memory region from debugfs, or -1. */
 long long vsvm_region_figure(unsigned int device, const char *name);
 
-/* Where memory is, and should be */
+/* Location of memory, and advice for it */
 int vsvm_prefetch(const struct vsvm_gpu *gpu, void *addr, size_t size,
 		  uint32_t place);
 int vsvm_advise(const struct vsvm_gpu *gpu, void *addr, size_t size,
@@ -142,7 +143,7 @@ int vsvm_sw_sync_import(int timeline, uint32_t value, int fd, uint32_t handle);
 
 /*
  * Anonymous memory that begins at a multiple of @align, in a mapping that does
- * not grow together with its neighbours.  Can be unmapped or left.
+ * not merge with its neighbours.  May be unmapped or left mapped.
  */
 void *vsvm_alloc(size_t size, size_t align);
 
@@ -150,18 +151,35 @@ void *vsvm_alloc(size_t size, size_t align);
 void vsvm_touch(const void *addr);
 
 void vsvm_fill(void *addr, size_t size, uint64_t seed);
-/* The offset of the first word that is not as vsvm_fill() left it, or -1. */
+/* The offset of the first word that differs from vsvm_fill(), or -1. */
 long vsvm_verify(const void *addr, size_t size, uint64_t seed);
 /* The offset of the first word that is not @value, or -1. */
 long vsvm_verify_value(const void *addr, size_t size, uint64_t value);
 uint64_t vsvm_checksum(const void *addr, size_t size);
 
-/* Others */
+/* Miscellaneous */
 double vsvm_now_ms(void);
 int vsvm_write_file(const char *path, const char *text);
 /* The number behind a name in a file like /proc/meminfo, or -1; "": the first. */
 long vsvm_file_figure(const char *path, const char *name);
 /* Whether the kernel has the checks that make it many times slower. */
 bool vsvm_debug_kernel(void);
+/* Wait for a child.  Return its wait status, or -ECHILD. */
+int vsvm_wait_child(pid_t pid);
+
+/* A number that a command line or the environment sets. */
+struct vsvm_option {
+	const char *name;
+	const char *env;	/* overridden by the command line; or NULL */
+	bool flag;		/* without an argument: sets 1 */
+	uint64_t *value;
+};
+
+/* Parse what main() is given; false after anything that is no option. */
+bool vsvm_parse_options(int argc, char **argv,
+			const struct vsvm_option *options, size_t num_options);
+/* A seed that differs from run to run, and the next number of a sequence. */
+uint64_t vsvm_new_seed(void);
+uint64_t vsvm_random(uint64_t *state);
 
 #endif
