@@ -33,8 +33,10 @@ kernel:			## build the kernel the tests use
 	@KEEP=1 scripts/tree && scripts/kernel x86_64
 hmm-base:		## run the kernel's hmm-tests on the base and compare with the series
 	@scripts/hmm-base
-bench:			## measure the cost of the layer per page, in instructions, against hand-written code
+bench:			## measure what a page costs, in instructions: layer, hand-written code, vsvm, huge pages
 	@scripts/bench
+profile:		## show where the instructions go when memory moves, by phase and function; N=12 functions
+	@scripts/profile $(N)
 docs:			## build the pages of Documentation/gpu with htmldocs; warnings about ours are errors
 	@scripts/docs
 coverage:		## measure which lines of the drivers the tests execute
@@ -50,4 +52,4 @@ clean:			## delete built kernels and logs, keep the git tree and downloads
 distclean:		## delete all of build/, also the git tree
 	@scripts/clean all
 
-.PHONY: help demo test kunit soak tree export check kcsan each kernel hmm-base bench docs coverage mbox vanilla older clean distclean
+.PHONY: help demo test kunit soak tree export check kcsan each kernel hmm-base bench profile docs coverage mbox vanilla older clean distclean
