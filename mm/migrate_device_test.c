@@ -7,7 +7,9 @@
  * an ordinary page, and the address space of the test's own thread.
  */
 #include <kunit/test.h>
+#include <kunit/visibility.h>
 #include <linux/completion.h>
+#include <linux/cpumask.h>
 #include <linux/delay.h>
 #include <linux/highmem.h>
 #include <linux/hmm.h>
@@ -27,6 +29,7 @@
 #include <linux/slab.h>
 #include <linux/spinlock.h>
 #include <linux/uaccess.h>
+#include <linux/userfaultfd_k.h>
 #include <linux/vmstat.h>
 
 #define TEST_POOL_SIZE	SZ_4M		/* a multiple of the sub-section size */
@@ -142,6 +145,18 @@ static void copy_to_ram(unsigned long *src, unsigned long *dst,
 	}
 }
 
+/* Take back the copy of a page. */
+static void test_free_ram(unsigned long *dst)
+{
+	struct page *page = migrate_pfn_to_page(*dst);
+
+	if (!page)
+		return;
+	*dst = 0;
+	unlock_page(page);
+	put_page(page);
+}
+
 /* Migrate the page of a CPU fault; if @decline, only pretend to. */
 static vm_fault_t fault_migrate(struct vm_fault *vmf, bool decline)
 {
@@ -203,25 +218,15 @@ static unsigned long test_page_addr(const struct test_buf *buf, unsigned long i)
 	return buf->addr + i * PAGE_SIZE;
 }
 
-/* Map a buffer and fill it with a pattern of its own for each page. */
-static void test_buf_map(struct kunit *test, struct test_buf *buf,
-			 unsigned long npages, unsigned long flags)
+/* Fill a buffer with a pattern of its own for each page. */
+static void test_buf_fill(struct kunit *test, const struct test_buf *buf)
 {
 	u64 *data = kunit_kmalloc(test, PAGE_SIZE, GFP_KERNEL);
 	unsigned long i;
 	unsigned int j;
 
 	KUNIT_ASSERT_NOT_NULL(test, data);
-	KUNIT_ASSERT_LE(test, npages, TEST_PAGES);
-	memset(buf, 0, sizeof(*buf));
-	buf->npages = npages;
-	buf->addr = kunit_vm_mmap(test, NULL, 0, npages * PAGE_SIZE,
-				  PROT_READ | PROT_WRITE,
-				  MAP_PRIVATE | MAP_ANONYMOUS | flags, 0);
-	KUNIT_ASSERT_NE(test, buf->addr, 0);
-	KUNIT_ASSERT_FALSE(test, IS_ERR_VALUE(buf->addr));
-
-	for (i = 0; i < npages; i++) {
+	for (i = 0; i < buf->npages; i++) {
 		for (j = 0; j < PAGE_SIZE / sizeof(*data); j++)
 			data[j] = test_pattern(i, j);
 		KUNIT_ASSERT_EQ(test, 0,
@@ -230,10 +235,47 @@ static void test_buf_map(struct kunit *test, struct test_buf *buf,
 	}
 }
 
+static unsigned long test_mmap(struct kunit *test, unsigned long size,
+			       unsigned long flags)
+{
+	unsigned long addr;
+
+	addr = kunit_vm_mmap(test, NULL, 0, size, PROT_READ | PROT_WRITE,
+			     MAP_PRIVATE | MAP_ANONYMOUS | flags, 0);
+	KUNIT_ASSERT_NE(test, addr, 0);
+	KUNIT_ASSERT_FALSE(test, IS_ERR_VALUE(addr));
+
+	return addr;
+}
+
+static void test_buf_map(struct kunit *test, struct test_buf *buf,
+			 unsigned long npages, unsigned long flags)
+{
+	KUNIT_ASSERT_LE(test, npages, TEST_PAGES);
+	memset(buf, 0, sizeof(*buf));
+	buf->npages = npages;
+	buf->addr = test_mmap(test, npages * PAGE_SIZE, flags);
+	test_buf_fill(test, buf);
+}
+
 static void test_buf_init(struct kunit *test, struct test_buf *buf,
 			  unsigned long npages)
 {
 	test_buf_map(test, buf, npages, 0);
+}
+
+/* A buffer in two page tables */
+static void test_buf_init_across(struct kunit *test, struct test_buf *buf)
+{
+	/* MAP_STACK: no huge pages */
+	unsigned long addr = test_mmap(test, 2 * PMD_SIZE, MAP_STACK);
+
+	memset(buf, 0, sizeof(*buf));
+	buf->npages = TEST_PAGES;
+	buf->addr = ALIGN(addr + 1, PMD_SIZE) - TEST_PAGES / 2 * PAGE_SIZE;
+	if (buf->addr < addr)
+		buf->addr += PMD_SIZE;
+	test_buf_fill(test, buf);
 }
 
 static void test_buf_unmap(struct kunit *test, struct test_buf *buf)
@@ -271,49 +313,93 @@ static void test_buf_check(struct kunit *test, const struct test_buf *buf)
 				      "page %lu", i);
 }
 
-/* Migrate all of a buffer to the device, which has to succeed. */
-static void test_buf_to_device(struct kunit *test, struct test_buf *buf)
+/* A migration of a buffer to the device; the mmap lock is held for reading. */
+struct test_migration {
+	struct migrate_vma args;
+	unsigned long src[TEST_PAGES];
+	unsigned long dst[TEST_PAGES];
+};
+
+/* Unmap the pages. Returns 0, or, without the lock, a negative error code. */
+static int test_migration_setup(struct test_migration *m,
+				const struct test_buf *buf)
 {
-	unsigned long src[TEST_PAGES] = {}, dst[TEST_PAGES] = {};
-	struct migrate_vma args = {
-		.start = buf->addr,
-		.end = buf->addr + buf->npages * PAGE_SIZE,
-		.src = src,
-		.dst = dst,
-		.pgmap_owner = pool,
-		.flags = MIGRATE_VMA_SELECT_SYSTEM,
-	};
-	unsigned long i, moved = 0;
 	int ret;
 
+	*m = (struct test_migration) {
+		.args = {
+			.start = buf->addr,
+			.end = buf->addr + buf->npages * PAGE_SIZE,
+			.src = m->src,
+			.dst = m->dst,
+			.pgmap_owner = pool,
+			.flags = MIGRATE_VMA_SELECT_SYSTEM,
+		},
+	};
 	mmap_read_lock(current->mm);
-	args.vma = vma_lookup(current->mm, buf->addr);
-	ret = migrate_vma_setup(&args);
+	m->args.vma = vma_lookup(current->mm, buf->addr);
+	ret = migrate_vma_setup(&m->args);
 	if (ret)
-		goto out_unlock;
+		mmap_read_unlock(current->mm);
+
+	return ret;
+}
+
+/* Copy what has been unmapped. Returns the number of pages that migrate. */
+static unsigned long test_migration_copy(struct test_migration *m,
+					 struct test_buf *buf)
+{
+	unsigned long i, moved = 0;
+
 	for (i = 0; i < buf->npages; i++) {
-		struct page *spage = migrate_pfn_to_page(src[i]);
+		struct page *spage = migrate_pfn_to_page(m->src[i]);
 		struct page *dpage;
 
-		if (!spage || !(src[i] & MIGRATE_PFN_MIGRATE))
+		if (!spage || !(m->src[i] & MIGRATE_PFN_MIGRATE))
 			continue;
 		dpage = pool_alloc();
 		if (!dpage)
 			continue;
 		copy_highpage(pool_backing(dpage), spage);
-		dst[i] = migrate_pfn(page_to_pfn(dpage));
+		m->dst[i] = migrate_pfn(page_to_pfn(dpage));
 		buf->dev_page[i] = dpage;
 	}
-	migrate_vma_pages(&args);
+	migrate_vma_pages(&m->args);
 	for (i = 0; i < buf->npages; i++)
-		if (src[i] & MIGRATE_PFN_MIGRATE)
+		if (m->src[i] & MIGRATE_PFN_MIGRATE)
 			moved++;
-	migrate_vma_finalize(&args);
-out_unlock:
-	mmap_read_unlock(current->mm);
 
-	KUNIT_ASSERT_EQ(test, ret, 0);
-	KUNIT_ASSERT_EQ(test, moved, buf->npages);
+	return moved;
+}
+
+static void test_migration_finalize(struct test_migration *m)
+{
+	migrate_vma_finalize(&m->args);
+	mmap_read_unlock(current->mm);
+}
+
+/*
+ * Migrate what can be migrated of a buffer to the device. Returns the number of
+ * pages, or a negative error code.
+ */
+static long test_buf_migrate(struct test_buf *buf)
+{
+	struct test_migration m;
+	long ret;
+
+	ret = test_migration_setup(&m, buf);
+	if (ret)
+		return ret;
+	ret = test_migration_copy(&m, buf);
+	test_migration_finalize(&m);
+
+	return ret;
+}
+
+/* Migrate all of a buffer to the device, which has to succeed. */
+static void test_buf_to_device(struct kunit *test, struct test_buf *buf)
+{
+	KUNIT_ASSERT_EQ(test, test_buf_migrate(buf), buf->npages);
 }
 
 /* A device page that is mapped, and in no use besides */
@@ -898,6 +984,16 @@ static struct page *test_get_page(struct kunit *test, unsigned long addr)
 	return page;
 }
 
+/* Map a new page at an address, and write 1 to it. */
+static void test_remap(struct kunit *test, unsigned long addr)
+{
+	KUNIT_ASSERT_EQ(test, 0, vm_munmap(addr, PAGE_SIZE));
+	KUNIT_ASSERT_EQ(test, addr,
+			vm_mmap(NULL, addr, PAGE_SIZE, PROT_READ | PROT_WRITE,
+				MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, 0));
+	KUNIT_ASSERT_EQ(test, 0, put_user(1ULL, (u64 __user *)addr));
+}
+
 /*
  * Map memory with a huge page in it.  Returns the address of that page, or 0 if
  * none is available.
@@ -905,15 +1001,9 @@ static struct page *test_get_page(struct kunit *test, unsigned long addr)
 static unsigned long test_huge_map(struct kunit *test)
 {
 	struct vm_area_struct *vma;
-	unsigned long addr;
+	unsigned long addr = ALIGN(test_mmap(test, 2 * PMD_SIZE, 0), PMD_SIZE);
 	struct page *page;
 	bool huge;
-
-	addr = kunit_vm_mmap(test, NULL, 0, 2 * PMD_SIZE, PROT_READ | PROT_WRITE,
-			     MAP_PRIVATE | MAP_ANONYMOUS, 0);
-	KUNIT_ASSERT_NE(test, addr, 0);
-	KUNIT_ASSERT_FALSE(test, IS_ERR_VALUE(addr));
-	addr = ALIGN(addr, PMD_SIZE);
 
 	mmap_write_lock(current->mm);
 	vma = vma_lookup(current->mm, addr);
@@ -1002,15 +1092,11 @@ static const struct mmu_notifier_ops test_flushes_ops = {
 	.invalidate_range_start = test_flushes_start,
 };
 
-/*
- * Map a base page, not exclusive so that it is not flushed on its own, in front
- * of the rest of a huge page that is mapped by PTEs.
- */
+/* Map a base page in front of the rest of a huge page that is mapped by PTEs. */
 static unsigned long test_huge_tail_map(struct kunit *test)
 {
 	unsigned long addr = test_huge_map(test);
 	struct vm_area_struct *vma;
-	struct page *page;
 
 	if (!addr)
 		return 0;
@@ -1019,14 +1105,7 @@ static unsigned long test_huge_tail_map(struct kunit *test)
 	vm_flags_clear(vma, VM_HUGEPAGE);
 	mmap_write_unlock(current->mm);
 
-	KUNIT_ASSERT_EQ(test, 0, vm_munmap(addr, PAGE_SIZE));
-	KUNIT_ASSERT_EQ(test, addr,
-			vm_mmap(NULL, addr, PAGE_SIZE, PROT_READ | PROT_WRITE,
-				MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, 0));
-	KUNIT_ASSERT_EQ(test, 0, put_user(1ULL, (u64 __user *)addr));
-	page = test_get_page(test, addr);
-	ClearPageAnonExclusive(page);
-	put_page(page);
+	test_remap(test, addr);
 
 	return addr;
 }
@@ -1061,6 +1140,327 @@ static void migrate_device_test_split_flushes_tlb(struct kunit *test)
 	migrate_vma_finalize(&args);
 	mmap_read_unlock(current->mm);
 	mmu_notifier_unregister(&flushes.mn, current->mm);
+}
+
+/* One flush for each page table, whatever the number of pages */
+static void migrate_device_test_collect_flushes_tlb_once(struct kunit *test)
+{
+	struct test_migration m;
+	struct test_buf buf;
+	u64 before;
+
+	if (!IS_ENABLED(CONFIG_X86))
+		kunit_skip(test, "flushes are not counted");
+	test_buf_init_across(test, &buf);
+	before = test_nr_flushes(current->mm);
+	KUNIT_ASSERT_EQ(test, 0, test_migration_setup(&m, &buf));
+	KUNIT_EXPECT_EQ(test, test_nr_flushes(current->mm), before + 2);
+	KUNIT_EXPECT_EQ(test, test_migration_copy(&m, &buf), TEST_PAGES);
+	test_migration_finalize(&m);
+
+	test_buf_check(test, &buf);
+	test_buf_unmap(test, &buf);
+}
+
+/*
+ * A thread that counts in the first word of each page of a buffer, so often that
+ * its CPU has TLB entries of the pages while they are unmapped.
+ */
+struct test_writer {
+	struct mm_struct *mm;
+	const struct test_buf *buf;
+	struct completion done;
+	u64 rounds;
+	bool stop;
+	bool lost;
+};
+
+static bool test_writer_round(struct test_writer *writer)
+{
+	unsigned long i;
+	u64 value;
+
+	for (i = 0; i < writer->buf->npages; i++) {
+		u64 __user *word;
+
+		word = (u64 __user *)test_page_addr(writer->buf, i);
+		if (get_user(value, word) || value != writer->rounds ||
+		    put_user(value + 1, word))
+			return false;
+	}
+	writer->rounds++;
+	return true;
+}
+
+static int test_writer_fn(void *data)
+{
+	struct test_writer *writer = data;
+
+	kthread_use_mm(writer->mm);
+	while (!READ_ONCE(writer->stop)) {
+		if (!test_writer_round(writer)) {
+			writer->lost = true;
+			break;
+		}
+		cond_resched();
+	}
+	kthread_unuse_mm(writer->mm);
+	complete(&writer->done);
+	return 0;
+}
+
+static void migrate_device_test_writes_are_not_lost(struct kunit *test)
+{
+	unsigned long deadline = jiffies + HZ / 2;
+	struct test_buf buf;
+	struct test_writer writer = { .buf = &buf };
+	struct task_struct *task;
+	long ret, moved = 0;
+	unsigned int cpu;
+	unsigned long i;
+
+	test_buf_init(test, &buf, TEST_PAGES);
+	for (i = 0; i < TEST_PAGES; i++)
+		KUNIT_ASSERT_EQ(test, 0,
+				put_user(0ULL, (u64 __user *)test_page_addr(&buf, i)));
+	writer.mm = current->mm;
+	init_completion(&writer.done);
+	task = kthread_create(test_writer_fn, &writer, "migrate_device_writer");
+	KUNIT_ASSERT_FALSE(test, IS_ERR(task));
+	cpu = cpumask_any_but(cpu_online_mask, raw_smp_processor_id());
+	if (cpu < nr_cpu_ids)
+		kthread_bind(task, cpu);
+	wake_up_process(task);
+
+	/* Migrate under the writer, who takes the pages back by CPU faults. */
+	do {
+		ret = test_buf_migrate(&buf);
+		if (ret < 0)
+			break;
+		moved += ret;
+		cond_resched();
+	} while (time_before(jiffies, deadline) && !READ_ONCE(writer.lost));
+	WRITE_ONCE(writer.stop, true);
+	wait_for_completion(&writer.done);
+
+	KUNIT_EXPECT_GE(test, ret, 0);
+	KUNIT_EXPECT_FALSE(test, writer.lost);
+	/* The writer may have seen all of its writes where nobody else does. */
+	for (i = 0; i < TEST_PAGES; i++) {
+		u64 value = 0;
+
+		KUNIT_EXPECT_EQ(test, 0,
+				get_user(value, (u64 __user *)test_page_addr(&buf, i)));
+		KUNIT_EXPECT_EQ(test, value, writer.rounds);
+	}
+	KUNIT_EXPECT_GT(test, writer.rounds, 1);
+	KUNIT_EXPECT_GT(test, moved, TEST_PAGES);
+	test_buf_unmap(test, &buf);
+}
+
+/* Both may happen as long as the entries of the pages are migration entries. */
+enum test_when { TEST_BEFORE_COPY, TEST_AFTER_COPY };
+
+static const enum test_when test_whens[] = {
+	TEST_BEFORE_COPY, TEST_AFTER_COPY,
+};
+
+static void test_when_desc(const enum test_when *when, char *desc)
+{
+	strscpy(desc, *when == TEST_BEFORE_COPY ? "before copy" : "after copy",
+		KUNIT_PARAM_DESC_SIZE);
+}
+
+KUNIT_ARRAY_PARAM(test_when, test_whens, test_when_desc);
+
+/*
+ * Migrate a buffer to the device, and do something to its migration entries
+ * meanwhile that needs the mmap lock for reading at most.
+ */
+static void test_buf_migrate_with(struct kunit *test, struct test_buf *buf,
+				  void (*act)(struct kunit *test,
+					      struct test_migration *m))
+{
+	const enum test_when *when = test->param_value;
+	struct test_migration m;
+
+	KUNIT_ASSERT_EQ(test, 0, test_migration_setup(&m, buf));
+	if (*when == TEST_BEFORE_COPY)
+		act(test, &m);
+	KUNIT_EXPECT_EQ(test, test_migration_copy(&m, buf), buf->npages);
+	if (*when == TEST_AFTER_COPY)
+		act(test, &m);
+	test_migration_finalize(&m);
+}
+
+/* The word that the process sees */
+static u64 test_read(struct kunit *test, unsigned long addr)
+{
+	u64 value = ~0ULL;
+
+	KUNIT_EXPECT_EQ(test, 0, get_user(value, (u64 __user *)addr));
+	return value;
+}
+
+/* As MADV_DONTNEED of the pages 1 to 3 does */
+static void act_zap(struct kunit *test, struct test_migration *m)
+{
+	zap_page_range_single(m->args.vma, m->args.start + PAGE_SIZE,
+			      3 * PAGE_SIZE, NULL);
+}
+
+static void migrate_device_test_restore_after_zap(struct kunit *test)
+{
+	struct test_buf buf;
+	unsigned long i;
+
+	test_buf_init_across(test, &buf);
+	test_buf_migrate_with(test, &buf, act_zap);
+	KUNIT_EXPECT_EQ(test, pool_nr_used(), TEST_PAGES - 3);
+	for (i = 0; i < TEST_PAGES; i++) {
+		if (i >= 1 && i <= 3) {
+			KUNIT_EXPECT_EQ(test, page_ref_count(buf.dev_page[i]), 0);
+			KUNIT_EXPECT_EQ(test, 0,
+					test_read(test, test_page_addr(&buf, i)));
+		} else {
+			test_expect_resident(test, buf.dev_page[i]);
+			KUNIT_EXPECT_TRUE(test, test_page_intact(&buf, i));
+		}
+	}
+	KUNIT_EXPECT_EQ(test, atomic_read(&pool->nr_faults), TEST_PAGES - 3);
+	test_buf_unmap(test, &buf);
+}
+
+/* As MADV_DONTNEED of page 1, after which the page is written to, does */
+static void act_zap_and_fault(struct kunit *test, struct test_migration *m)
+{
+	unsigned long addr = m->args.start + PAGE_SIZE;
+	vm_fault_t ret;
+
+	zap_page_range_single(m->args.vma, addr, PAGE_SIZE, NULL);
+	ret = handle_mm_fault(m->args.vma, addr, FAULT_FLAG_WRITE, NULL);
+	KUNIT_EXPECT_EQ(test, 0, (__force int)ret);
+}
+
+static void migrate_device_test_restore_spares_new_page(struct kunit *test)
+{
+	struct test_buf buf;
+
+	test_buf_init(test, &buf, 2);
+	test_buf_migrate_with(test, &buf, act_zap_and_fault);
+	KUNIT_EXPECT_EQ(test, pool_nr_used(), 1);
+	KUNIT_EXPECT_EQ(test, 0, test_read(test, test_page_addr(&buf, 1)));
+	KUNIT_EXPECT_TRUE(test, test_page_intact(&buf, 0));
+	KUNIT_EXPECT_EQ(test, atomic_read(&pool->nr_faults), 1);
+	test_buf_unmap(test, &buf);
+}
+
+/* As UFFDIO_WRITEPROTECT of page 1 does */
+static void act_write_protect(struct kunit *test, struct test_migration *m)
+{
+	KUNIT_EXPECT_EQ(test, 1, uffd_wp_range(m->args.vma,
+					       m->args.start + PAGE_SIZE,
+					       PAGE_SIZE, true));
+}
+
+/* Whether the device may write to a page that is in its memory */
+static bool test_device_may_write(struct kunit *test, unsigned long addr)
+{
+	struct mmu_interval_notifier notifier = { .mm = current->mm };
+	unsigned long pfn = 0;
+	struct hmm_range range = {
+		.notifier = &notifier,
+		.start = addr,
+		.end = addr + PAGE_SIZE,
+		.hmm_pfns = &pfn,
+		.dev_private_owner = pool,
+	};
+
+	mmap_read_lock(current->mm);
+	KUNIT_EXPECT_EQ(test, 0, hmm_range_fault(&range));
+	mmap_read_unlock(current->mm);
+	KUNIT_EXPECT_TRUE(test, pfn & HMM_PFN_VALID);
+
+	return pfn & HMM_PFN_WRITE;
+}
+
+static void migrate_device_test_restore_write_protected(struct kunit *test)
+{
+	struct test_buf buf;
+	unsigned long i;
+
+	if (!IS_ENABLED(CONFIG_HAVE_ARCH_USERFAULTFD_WP) ||
+	    !IS_ENABLED(CONFIG_USERFAULTFD))
+		kunit_skip(test, "no userfaultfd write protection");
+	test_buf_init(test, &buf, TEST_PAGES);
+	test_buf_migrate_with(test, &buf, act_write_protect);
+	for (i = 0; i < TEST_PAGES; i++) {
+		test_expect_resident(test, buf.dev_page[i]);
+		KUNIT_EXPECT_TRUE(test, PageAnonExclusive(buf.dev_page[i]));
+		KUNIT_EXPECT_EQ(test, i != 1,
+				test_device_may_write(test, test_page_addr(&buf, i)));
+	}
+	test_buf_check(test, &buf);
+	test_buf_unmap(test, &buf);
+}
+
+/*
+ * Pages that are not migrated after all: one is declined, to another somebody
+ * takes a reference.  They must be what and where they were, and writable.
+ */
+static void migrate_device_test_restore_source(struct kunit *test)
+{
+	struct page *page[TEST_PAGES], *ref;
+	struct test_migration m;
+	struct test_buf buf;
+	unsigned long i;
+
+	test_buf_init(test, &buf, TEST_PAGES);
+	for (i = 0; i < TEST_PAGES; i++) {
+		page[i] = test_get_page(test, test_page_addr(&buf, i));
+		put_page(page[i]);
+	}
+
+	KUNIT_ASSERT_EQ(test, 0, test_migration_setup(&m, &buf));
+	m.src[2] &= ~MIGRATE_PFN_MIGRATE;
+	ref = migrate_pfn_to_page(m.src[5]);
+	get_page(ref);
+	KUNIT_EXPECT_EQ(test, test_migration_copy(&m, &buf), TEST_PAGES - 2);
+	test_migration_finalize(&m);
+	put_page(ref);
+
+	KUNIT_EXPECT_EQ(test, pool_nr_used(), TEST_PAGES - 2);
+	for (i = 2; i < TEST_PAGES; i += 3) {
+		ref = test_get_page(test, test_page_addr(&buf, i));
+		KUNIT_EXPECT_PTR_EQ(test, ref, page[i]);
+		KUNIT_EXPECT_FALSE(test, PageLocked(ref));
+		KUNIT_EXPECT_TRUE(test, PageAnonExclusive(ref));
+		KUNIT_EXPECT_EQ(test, folio_mapcount(page_folio(ref)), 1);
+		put_page(ref);
+	}
+	test_buf_check(test, &buf);
+	KUNIT_EXPECT_EQ(test, atomic_read(&pool->nr_faults), TEST_PAGES - 2);
+	test_buf_unmap(test, &buf);
+}
+
+/* Pages that are not exclusive take the rmap walk, beside others that do not. */
+static void migrate_device_test_restore_not_exclusive(struct kunit *test)
+{
+	struct test_buf buf;
+	struct page *page;
+	unsigned long i;
+
+	test_buf_init_across(test, &buf);
+	for (i = 1; i < TEST_PAGES; i += 2) {
+		page = test_get_page(test, test_page_addr(&buf, i));
+		ClearPageAnonExclusive(page);
+		put_page(page);
+	}
+	test_buf_to_device(test, &buf);
+	for (i = 0; i < TEST_PAGES; i++)
+		test_expect_resident(test, buf.dev_page[i]);
+	test_buf_check(test, &buf);
+	test_buf_unmap(test, &buf);
 }
 
 /* A thread that tries to evict a page */
@@ -1143,6 +1543,80 @@ static void migrate_device_test_evict_skips_migrated(struct kunit *test)
 	put_page(page);
 
 	test_buf_check(test, &buf);
+	KUNIT_EXPECT_EQ(test, atomic_read(&pool->nr_faults), 0);
+	test_buf_unmap(test, &buf);
+}
+
+/* The number of invalidations because of pages that are unmapped by rmap */
+struct test_clears {
+	struct mmu_notifier mn;
+	unsigned int nr;
+};
+
+static int test_clears_start(struct mmu_notifier *mn,
+			     const struct mmu_notifier_range *range)
+{
+	if (range->event == MMU_NOTIFY_CLEAR)
+		container_of(mn, struct test_clears, mn)->nr++;
+	return 0;
+}
+
+static const struct mmu_notifier_ops test_clears_ops = {
+	.invalidate_range_start = test_clears_start,
+};
+
+static void migrate_device_test_evict_walks_once(struct kunit *test)
+{
+	struct test_clears clears = { .mn.ops = &test_clears_ops };
+	unsigned long src[TEST_PAGES], dst[TEST_PAGES];
+	struct test_buf buf;
+
+	test_buf_init_across(test, &buf);
+	test_buf_to_device(test, &buf);
+	KUNIT_ASSERT_EQ(test, 0, mmu_notifier_register(&clears.mn, current->mm));
+	migrate_device_range(src, page_to_pfn(buf.dev_page[0]), TEST_PAGES);
+	mmu_notifier_unregister(&clears.mn, current->mm);
+	KUNIT_EXPECT_EQ(test, clears.nr, 1);
+	copy_to_ram(src, dst, TEST_PAGES);
+	/* One stays. */
+	test_free_ram(dst + 2);
+	migrate_device_pages(src, dst, TEST_PAGES);
+	migrate_device_finalize(src, dst, TEST_PAGES);
+
+	KUNIT_EXPECT_EQ(test, pool_nr_used(), 1);
+	test_expect_resident(test, buf.dev_page[2]);
+	test_buf_check(test, &buf);
+	KUNIT_EXPECT_EQ(test, atomic_read(&pool->nr_faults), 1);
+	test_buf_unmap(test, &buf);
+}
+
+/*
+ * Nothing keeps a process from changing its memory between the two walks: a page
+ * is unmapped, which splits the VMA, and another is mapped instead.
+ */
+static void migrate_device_test_evict_during_change(struct kunit *test)
+{
+	unsigned long src[TEST_PAGES], dst[TEST_PAGES];
+	struct test_buf buf;
+	unsigned long i;
+
+	test_buf_init_across(test, &buf);
+	test_buf_to_device(test, &buf);
+	migrate_device_range(src, page_to_pfn(buf.dev_page[0]), TEST_PAGES);
+	copy_to_ram(src, dst, TEST_PAGES);
+	test_remap(test, test_page_addr(&buf, 1));
+	migrate_device_pages(src, dst, TEST_PAGES);
+	test_remap(test, test_page_addr(&buf, 6));
+	migrate_device_finalize(src, dst, TEST_PAGES);
+
+	KUNIT_EXPECT_EQ(test, pool_nr_used(), 0);
+	for (i = 0; i < TEST_PAGES; i++) {
+		if (i == 1 || i == 6)
+			KUNIT_EXPECT_EQ(test, 1,
+					test_read(test, test_page_addr(&buf, i)));
+		else
+			KUNIT_EXPECT_TRUE(test, test_page_intact(&buf, i));
+	}
 	KUNIT_EXPECT_EQ(test, atomic_read(&pool->nr_faults), 0);
 	test_buf_unmap(test, &buf);
 }
@@ -1363,8 +1837,20 @@ static struct kunit_case migrate_device_test_cases[] = {
 	KUNIT_CASE(migrate_device_test_evict_during_munmap),
 	KUNIT_CASE(migrate_device_test_huge_page_found_locked),
 	KUNIT_CASE(migrate_device_test_split_flushes_tlb),
+	KUNIT_CASE(migrate_device_test_collect_flushes_tlb_once),
+	KUNIT_CASE(migrate_device_test_writes_are_not_lost),
+	KUNIT_CASE_PARAM(migrate_device_test_restore_after_zap,
+			 test_when_gen_params),
+	KUNIT_CASE_PARAM(migrate_device_test_restore_spares_new_page,
+			 test_when_gen_params),
+	KUNIT_CASE_PARAM(migrate_device_test_restore_write_protected,
+			 test_when_gen_params),
+	KUNIT_CASE(migrate_device_test_restore_source),
+	KUNIT_CASE(migrate_device_test_restore_not_exclusive),
 	KUNIT_CASE(migrate_device_test_evict_skips_unmapped),
 	KUNIT_CASE(migrate_device_test_evict_skips_migrated),
+	KUNIT_CASE(migrate_device_test_evict_walks_once),
+	KUNIT_CASE(migrate_device_test_evict_during_change),
 	KUNIT_CASE(migrate_device_test_free_page_has_no_flags),
 	KUNIT_CASE(migrate_device_test_mlock_skips_device_pages),
 	KUNIT_CASE(migrate_device_test_hmm_reports_no_memory),
@@ -1384,3 +1870,4 @@ kunit_test_suite(migrate_device_test_suite);
 
 MODULE_DESCRIPTION("KUnit tests of device private memory migration");
 MODULE_LICENSE("GPL");
+MODULE_IMPORT_NS(EXPORTED_FOR_KUNIT_TESTING);

@@ -16,6 +16,7 @@
 #include <linux/sched/signal.h>
 #include <linux/slab.h>
 #include <linux/spinlock.h>
+#include <linux/vmalloc.h>
 
 #include <drm/drm_device.h>
 #include <drm/drm_pagemap.h>
@@ -130,6 +131,10 @@
 /* A CPU fault waits that long for a DMA mapping. */
 #define DRM_PAGEMAP_FAULT_TIMEOUT	(HZ / 4)
 
+/* Orders of the blocks of RAM that pages come back to. */
+#define DRM_PAGEMAP_MAX_BLOCK		min(9, MAX_PAGE_ORDER)
+#define DRM_PAGEMAP_MIN_BLOCK		4
+
 /*
  * The arrays of a migration.  src and dst have an entry for each page of the
  * range, as the mm core wants them; the others one for each page that is
@@ -170,31 +175,46 @@ drm_pagemap_single_init(struct drm_pagemap_single *one)
 	return &one->scratch;
 }
 
+static void drm_pagemap_scratch_free(struct drm_pagemap_scratch *s)
+{
+	kvfree(s->dma);
+	kvfree(s->pages);
+	kvfree(s->ram);
+	kvfree(s->src);
+	kvfree(s->dst);
+}
+
+/*
+ * An array that costs little to give back: the page allocator takes a block of
+ * higher order as a sign that it has too many pages at hand, and empties its
+ * lists.
+ */
+static void *drm_pagemap_array(unsigned long npages, size_t size)
+{
+	gfp_t gfp = GFP_KERNEL | __GFP_NOWARN;
+	size_t bytes = array_size(npages, size);
+
+	return bytes <= PAGE_SIZE ? kmalloc(bytes, gfp) : __vmalloc(bytes, gfp);
+}
+
 static int drm_pagemap_scratch_alloc(struct drm_pagemap_scratch *s,
 				     unsigned long npages)
 {
 	if (!drm_pagemap_inject(DRM_PAGEMAP_STEP_SCRATCH, 1))
 		return -ENOMEM;
 
-	s->dma = kvmalloc_array(npages, sizeof(*s->dma) + sizeof(*s->pages) +
-				sizeof(*s->ram) + sizeof(*s->src) +
-				sizeof(*s->dst), GFP_KERNEL | __GFP_NOWARN);
-	if (!s->dma)
-		return -ENOMEM;
-
-	s->pages = (struct page **)(s->dma + npages);
-	s->ram = (unsigned long *)(s->pages + npages);
-	s->src = s->ram + npages;
-	s->dst = s->src + npages;
+	s->dma = drm_pagemap_array(npages, sizeof(*s->dma));
+	s->pages = drm_pagemap_array(npages, sizeof(*s->pages));
+	s->ram = drm_pagemap_array(npages, sizeof(*s->ram));
+	s->src = drm_pagemap_array(npages, sizeof(*s->src));
+	s->dst = drm_pagemap_array(npages, sizeof(*s->dst));
 	s->npages = npages;
 	s->ncopy = 0;
+	if (s->dma && s->pages && s->ram && s->src && s->dst)
+		return 0;
 
-	return 0;
-}
-
-static void drm_pagemap_scratch_free(struct drm_pagemap_scratch *s)
-{
-	kvfree(s->dma);
+	drm_pagemap_scratch_free(s);
+	return -ENOMEM;
 }
 
 /* An array for all pages of an allocation. */
@@ -365,13 +385,54 @@ static struct page *drm_pagemap_ram_page(gfp_t gfp, struct vm_area_struct *vma,
 	return vma ? alloc_page_vma(gfp, vma, addr) : alloc_page(gfp);
 }
 
+static struct page *drm_pagemap_ram_block(gfp_t gfp, unsigned int order)
+{
+	if (!drm_pagemap_inject(DRM_PAGEMAP_STEP_RAM_BLOCK, 1))
+		return NULL;
+
+	/* Only what is at hand, on the node where single pages come from. */
+	gfp &= ~__GFP_RECLAIM;
+	return alloc_pages_node(numa_mem_id(),
+				gfp | __GFP_THISNODE | __GFP_NOWARN, order);
+}
+
+/*
+ * Allocate blocks of contiguous pages, which take one DMA mapping and one call
+ * of the page allocator each, for up to @n pages.  Each page is one of its own
+ * then, as if it had been allocated alone.  Returns their number.
+ */
+static unsigned long drm_pagemap_ram_blocks(gfp_t gfp, struct page **pages,
+					    unsigned long n)
+{
+	unsigned int order = DRM_PAGEMAP_MAX_BLOCK;
+	unsigned long got = 0, i;
+	struct page *block;
+
+	while (order >= DRM_PAGEMAP_MIN_BLOCK) {
+		block = NULL;
+		if (n - got >= 1UL << order)
+			block = drm_pagemap_ram_block(gfp, order);
+		if (!block) {
+			order--;
+			continue;
+		}
+
+		split_page(block, order);
+		for (i = 0; i < 1UL << order; i++)
+			pages[got++] = block + i;
+	}
+
+	return got;
+}
+
 /* Allocate up to @n pages, @pages being NULL.  Returns their number. */
 static unsigned long drm_pagemap_ram_bulk(gfp_t gfp, struct page **pages,
 					  unsigned long n)
 {
-	unsigned long got = 0, last;
+	unsigned long got, last;
 
 	n = drm_pagemap_inject(DRM_PAGEMAP_STEP_RAM_PAGE, n);
+	got = drm_pagemap_ram_blocks(gfp, pages, n);
 	while (got < n) {
 		last = got;
 		got = alloc_pages_bulk_array(gfp, n, pages);

@@ -70,12 +70,14 @@ drm_pagemap_fault_window(unsigned long addr, unsigned long index,
  * @DRM_PAGEMAP_STEP_SCRATCH: Allocation of the arrays of a migration.
  * @DRM_PAGEMAP_STEP_ZDD: Allocation of the struct drm_pagemap_zdd.
  * @DRM_PAGEMAP_STEP_RAM_PAGE: Allocation of pages of RAM.
+ * @DRM_PAGEMAP_STEP_RAM_BLOCK: Allocation of a block of contiguous pages of RAM.
  * @DRM_PAGEMAP_STEP_DMA_MAP: DMA mapping of a run of pages.
  */
 enum drm_pagemap_step {
 	DRM_PAGEMAP_STEP_SCRATCH,
 	DRM_PAGEMAP_STEP_ZDD,
 	DRM_PAGEMAP_STEP_RAM_PAGE,
+	DRM_PAGEMAP_STEP_RAM_BLOCK,
 	DRM_PAGEMAP_STEP_DMA_MAP,
 };
 

@@ -2,13 +2,16 @@
 /*
  * The cost of DRM pagemap.
  *
- * Moves memory of the process that writes to debugfs drm_pagemap_bench/run to
- * a software device and back, and measures the time per page
+ * Moves memory of the process that writes the name of a source, see
+ * bench_sources, to debugfs drm_pagemap_bench/run to a software device and back,
+ * and measures the time per page
  *
  * - through the layer;
  * - through the floor: the loop around migrate_vma_*() or migrate_device_*()
  *   that a driver without the layer contains, with the same copy routine;
- * - of the copy routine alone.
+ * - of the copy routine alone;
+ *
+ * and tells how much of the memory is mapped by huge pages afterwards.
  *
  * Both sides copy by DMA address, in one go for all pages, as a driver for real
  * hardware does.  Times are medians.  They mean most where a nanosecond is an
@@ -32,6 +35,7 @@
 #include <linux/seq_file.h>
 #include <linux/slab.h>
 #include <linux/sort.h>
+#include <linux/string.h>
 #include <linux/uaccess.h>
 
 #include <drm/drm_device.h>
@@ -57,15 +61,42 @@ enum bench_op {
 	BENCH_TO_DEVICE,
 	BENCH_CPU_FAULT,
 	BENCH_EVICT,
+	BENCH_MUNMAP,
 	BENCH_NUM_OPS,
 };
 
-static const char * const bench_op_names[] = { "to_device", "cpu_fault", "evict" };
+static const char * const bench_op_names[] = {
+	"to_device", "cpu_fault", "evict", "munmap",
+};
 
 static const unsigned long bench_sizes[] = { SZ_64K, SZ_512K, SZ_2M, SZ_8M };
 
+/*
+ * Memory in folios of that size, for which transparent_hugepage/ in sysfs has to
+ * be set; or memory that was never touched.
+ */
+struct bench_source {
+	const char *name;
+	unsigned long folio;
+};
+
+static const struct bench_source bench_sources[] = {
+	{ "base", PAGE_SIZE },
+	{ "64K", SZ_64K },
+	{ "2M", SZ_2M },
+	{ "untouched", 0 },
+};
+
+/* What a round has measured. */
+struct bench_sample {
+	u64 ns[BENCH_NUM_OPS];
+	/* Bytes mapped by huge pages afterwards */
+	unsigned long huge[BENCH_NUM_OPS];
+};
+
 struct bench_result {
 	u64 layer, floor, copy;
+	unsigned long huge;
 };
 
 /* Device-private pages, backed by ordinary pages one to one */
@@ -96,7 +127,9 @@ struct bench {
 	struct drm_pagemap_devmem devmem;
 	struct completion released;
 	struct bench_floor_bo bo;
+	const struct bench_source *source;
 	u64 samples[2][BENCH_NUM_OPS][BENCH_MAX_ROUNDS];
+	u64 copies[BENCH_MAX_ROUNDS];
 	struct bench_result results[ARRAY_SIZE(bench_sizes)][BENCH_NUM_OPS];
 	bool valid;
 };
@@ -120,6 +153,9 @@ static int bench_copy(struct bench_pool *pool, struct page **pages,
 		void *vram = page_address(bench->backing[index]);
 		void *ram = phys_to_virt(dma_to_phys(dev, dma[i]));
 
+		/* Without contents: the device's memory is cleared already. */
+		if (!dma[i])
+			continue;
 		if (to_ram)
 			memcpy(ram, vram, PAGE_SIZE);
 		else
@@ -175,6 +211,8 @@ static int bench_layer_to_device(unsigned long start, unsigned long size)
 	reinit_completion(&bench->released);
 	drm_pagemap_devmem_init(&bench->devmem, &bench->pdev->dev, current->mm,
 				&bench_devmem_ops, &bench->layer.dpagemap, size);
+	if (!bench->source->folio)
+		bench->devmem.flags = DRM_PAGEMAP_DEVMEM_CLEARED;
 	mmap_read_lock(current->mm);
 	ret = drm_pagemap_migrate_to_devmem(&bench->devmem, current->mm, start,
 					    start + size, 0, bench);
@@ -271,8 +309,7 @@ static int bench_floor_fill_devmem(struct bench_scratch *s, unsigned long npages
 	for (i = 0; i < npages; i++) {
 		struct page *src = migrate_pfn_to_page(s->src[i]), *page;
 
-		/* The measured memory is all there: no page without contents */
-		if (!src || !(s->src[i] & MIGRATE_PFN_MIGRATE))
+		if (!(s->src[i] & MIGRATE_PFN_MIGRATE))
 			continue;
 
 		page = pfn_to_page(bo->first_pfn + i);
@@ -280,6 +317,9 @@ static int bench_floor_fill_devmem(struct bench_scratch *s, unsigned long npages
 		atomic_inc(&bo->resident);
 		zone_device_page_init(page);
 		s->dst[i] = migrate_pfn(page_to_pfn(page));
+		/* The device's memory is cleared already. */
+		if (!src)
+			continue;
 		ret = bench_floor_map(s, page, src, DMA_TO_DEVICE);
 		if (ret)
 			return ret;
@@ -486,13 +526,23 @@ static const struct bench_side bench_sides[] = {
 
 static u64 bench_word(unsigned long addr, unsigned int round)
 {
+	if (!bench->source->folio)
+		return 0;
+
 	return (u64)addr * 0x9e3779b97f4a7c15ULL + round;
 }
 
 /* Every page gets contents of its own, at both ends and in the middle. */
 static int bench_fill(unsigned long start, unsigned long size, unsigned int round)
 {
-	unsigned long addr;
+	unsigned long addr, i;
+
+	/* Instead, the device's memory comes cleared. */
+	if (!bench->source->folio) {
+		for (i = 0; i < size >> PAGE_SHIFT; i++)
+			clear_page(page_address(bench->backing[i]));
+		return 0;
+	}
 
 	for (addr = start; addr < start + size; addr += PAGE_SIZE / 2) {
 		unsigned long last = addr + PAGE_SIZE / 2 - sizeof(u64);
@@ -527,13 +577,59 @@ static int bench_verify(unsigned long start, unsigned long size, unsigned int ro
 	return 0;
 }
 
+/* Size of the folio at @addr, or of its mapping if that is all of it. */
+static long bench_folio_size(unsigned long addr, bool mapping)
+{
+	struct folio *folio;
+	struct page *page;
+	long size;
+
+	if (get_user_pages_fast(addr, 1, 0, &page) != 1)
+		return -EFAULT;
+
+	folio = page_folio(page);
+	size = folio_size(folio);
+	if (mapping && (size < PMD_SIZE || !folio_entire_mapcount(folio)))
+		size = PAGE_SIZE;
+	folio_put(folio);
+
+	return size;
+}
+
+/* The memory must be what is to be measured. */
+static int bench_check_source(unsigned long start, unsigned long size)
+{
+	unsigned long folio = bench->source->folio, addr;
+
+	/* To look at others changes nothing, but nor is there anything to see. */
+	if (folio <= PAGE_SIZE)
+		return 0;
+
+	for (addr = start; addr < start + size; addr += folio)
+		if (bench_folio_size(addr, false) != folio)
+			return -ENODATA;
+
+	return 0;
+}
+
+static unsigned long bench_huge(unsigned long start, unsigned long size)
+{
+	unsigned long addr, huge = 0;
+
+	for (addr = start; addr + SZ_2M <= start + size; addr += SZ_2M)
+		if (bench_folio_size(addr, true) == SZ_2M)
+			huge += SZ_2M;
+
+	return huge;
+}
+
 static int bench_cpu_fault(unsigned long addr)
 {
 	return fault_in_readable((char __user *)addr, 1) ? -EFAULT : 0;
 }
 
 static int bench_measure(const struct bench_side *side, unsigned long start,
-			 unsigned long size, u64 *ns)
+			 unsigned long size, struct bench_sample *sample)
 {
 	u64 t[4];
 	int ret;
@@ -543,7 +639,7 @@ static int bench_measure(const struct bench_side *side, unsigned long start,
 	t[1] = ktime_get_ns();
 	if (ret)
 		return ret;
-	ns[BENCH_TO_DEVICE] = t[1] - t[0];
+	sample->ns[BENCH_TO_DEVICE] = t[1] - t[0];
 
 	/* One byte brings the whole allocation back */
 	t[0] = ktime_get_ns();
@@ -552,7 +648,8 @@ static int bench_measure(const struct bench_side *side, unsigned long start,
 	ret = ret ?: side->wait();
 	if (ret)
 		return ret;
-	ns[BENCH_CPU_FAULT] = t[1] - t[0];
+	sample->ns[BENCH_CPU_FAULT] = t[1] - t[0];
+	sample->huge[BENCH_CPU_FAULT] = bench_huge(start, size);
 
 	ret = side->to_device(start, size);
 	if (ret)
@@ -560,28 +657,92 @@ static int bench_measure(const struct bench_side *side, unsigned long start,
 	t[2] = ktime_get_ns();
 	ret = side->evict();
 	t[3] = ktime_get_ns();
-	ns[BENCH_EVICT] = t[3] - t[2];
+	ret = ret ?: side->wait();
+	if (ret)
+		return ret;
+	sample->ns[BENCH_EVICT] = t[3] - t[2];
+	sample->huge[BENCH_EVICT] = bench_huge(start, size);
+
+	return 0;
+}
+
+static int bench_measure_munmap(const struct bench_side *side,
+				unsigned long start, unsigned long size,
+				struct bench_sample *sample)
+{
+	u64 t[2];
+	int ret;
+
+	ret = side->to_device(start, size);
+	if (ret)
+		return ret;
+
+	t[0] = ktime_get_ns();
+	ret = vm_munmap(start, size);
+	t[1] = ktime_get_ns();
+	sample->ns[BENCH_MUNMAP] = t[1] - t[0];
 
 	return ret ?: side->wait();
 }
 
-static int bench_round(const struct bench_side *side, unsigned long size,
-		       unsigned int round, u64 *ns)
+/* Aligned, so that all rounds have the same page tables. */
+static unsigned long bench_mmap(unsigned long size)
 {
 	unsigned long addr, start;
-	int ret;
+	struct vm_area_struct *vma;
 
-	/* Aligned, so that all rounds have the same page tables */
 	addr = vm_mmap(NULL, 0, size + SZ_2M, PROT_READ | PROT_WRITE,
 		       MAP_PRIVATE | MAP_ANONYMOUS, 0);
 	if (IS_ERR_VALUE(addr))
-		return (int)addr;
+		return addr;
+
 	start = ALIGN(addr, SZ_2M);
+	if (start > addr)
+		vm_munmap(addr, start - addr);
+	vm_munmap(start + size, addr + SZ_2M - start);
+
+	mmap_write_lock(current->mm);
+	vma = vma_lookup(current->mm, start);
+	if (vma && bench->source->folio > PAGE_SIZE)
+		vm_flags_set(vma, VM_HUGEPAGE);
+	mmap_write_unlock(current->mm);
+
+	return start;
+}
+
+static int bench_round(const struct bench_side *side, unsigned long size,
+		       unsigned int round, struct bench_sample *sample)
+{
+	unsigned long start = bench_mmap(size);
+	int ret;
+
+	if (IS_ERR_VALUE(start))
+		return (int)start;
 
 	ret = bench_fill(start, size, round) ?:
-	      bench_measure(side, start, size, ns) ?:
+	      bench_check_source(start, size) ?:
+	      bench_measure(side, start, size, sample) ?:
 	      bench_verify(start, size, round);
-	vm_munmap(addr, size + SZ_2M);
+	vm_munmap(start, size);
+	cond_resched();
+
+	return ret;
+}
+
+/* Apart from the others, which find free pages in another state after it. */
+static int bench_round_munmap(const struct bench_side *side, unsigned long size,
+			      unsigned int round, struct bench_sample *sample)
+{
+	unsigned long start = bench_mmap(size);
+	int ret;
+
+	if (IS_ERR_VALUE(start))
+		return (int)start;
+
+	ret = bench_fill(start, size, round) ?:
+	      bench_measure_munmap(side, start, size, sample);
+	if (ret)
+		vm_munmap(start, size);
 	cond_resched();
 
 	return ret;
@@ -636,10 +797,39 @@ static u64 bench_median(u64 *samples, unsigned int n)
 	return samples[n / 2];
 }
 
-static int bench_size(unsigned long size, struct bench_result *results)
+static int bench_copy_cost(unsigned long size, enum bench_op op, unsigned int n,
+			   u64 *cost)
 {
-	unsigned int n = clamp(rounds, 1U, BENCH_MAX_ROUNDS), i, k, side, op;
-	u64 ns[BENCH_NUM_OPS], copies[BENCH_MAX_ROUNDS];
+	u64 *copies = bench->copies;
+	unsigned int i;
+	int ret;
+
+	*cost = 0;
+	if (op == BENCH_MUNMAP ||
+	    (op == BENCH_TO_DEVICE && !bench->source->folio))
+		return 0;
+
+	for (i = 0; i < n; i++) {
+		ret = bench_copy_alone(size, op != BENCH_TO_DEVICE, &copies[i]);
+		if (ret)
+			return ret;
+	}
+	*cost = bench_median(copies, n);
+
+	return 0;
+}
+
+/* Measure the operations from @first to @end, exclusive. */
+static int bench_rounds(unsigned long size, unsigned int n,
+			int (*round)(const struct bench_side *side,
+				     unsigned long size, unsigned int round,
+				     struct bench_sample *sample),
+			enum bench_op first, enum bench_op end,
+			struct bench_result *results)
+{
+	struct bench_sample sample = {};
+	unsigned int i, k, side;
+	enum bench_op op;
 	int ret;
 
 	/*
@@ -649,25 +839,39 @@ static int bench_size(unsigned long size, struct bench_result *results)
 	for (i = 0; i < warmup + n; i++) {
 		for (k = 0; k < ARRAY_SIZE(bench_sides); k++) {
 			side = (i + k) % ARRAY_SIZE(bench_sides);
-			ret = bench_round(&bench_sides[side], size, i, ns);
+			ret = round(&bench_sides[side], size, i, &sample);
 			if (ret)
 				return ret;
-			for (op = 0; op < BENCH_NUM_OPS && i >= warmup; op++)
-				bench->samples[side][op][i - warmup] = ns[op];
+			for (op = first; op < end && i >= warmup; op++) {
+				bench->samples[side][op][i - warmup] = sample.ns[op];
+				if (!side)
+					results[op].huge = sample.huge[op];
+			}
 		}
 		if (fatal_signal_pending(current))
 			return -EINTR;
 	}
 
+	return 0;
+}
+
+static int bench_size(unsigned long size, struct bench_result *results)
+{
+	unsigned int n = clamp(rounds, 1U, BENCH_MAX_ROUNDS), op;
+	int ret;
+
+	ret = bench_rounds(size, n, bench_round, 0, BENCH_MUNMAP, results) ?:
+	      bench_rounds(size, n, bench_round_munmap, BENCH_MUNMAP,
+			   BENCH_NUM_OPS, results);
+	if (ret)
+		return ret;
+
 	for (op = 0; op < BENCH_NUM_OPS; op++) {
-		for (i = 0; i < n; i++) {
-			ret = bench_copy_alone(size, op != BENCH_TO_DEVICE, &copies[i]);
-			if (ret)
-				return ret;
-		}
 		results[op].layer = bench_median(bench->samples[0][op], n);
 		results[op].floor = bench_median(bench->samples[1][op], n);
-		results[op].copy = bench_median(copies, n);
+		ret = bench_copy_cost(size, op, n, &results[op].copy);
+		if (ret)
+			return ret;
 	}
 
 	return 0;
@@ -689,21 +893,30 @@ static void bench_format(char *line, size_t len, unsigned int size_index,
 	u64 alone = bench_per_page(res->copy, size);
 
 	snprintf(line, len,
-		 "BENCH {\"op\":\"%s\",\"size\":%lu,\"layer_ns\":%llu.%02llu,\"floor_ns\":%llu.%02llu,\"copy_ns\":%llu.%02llu}",
-		 bench_op_names[op], size, layer / 100, layer % 100,
-		 floor / 100, floor % 100, alone / 100, alone % 100);
+		 "BENCH {\"op\":\"%s\",\"source\":\"%s\",\"size\":%lu,\"layer_ns\":%llu.%02llu,\"floor_ns\":%llu.%02llu,\"copy_ns\":%llu.%02llu,\"huge\":%lu}",
+		 bench_op_names[op], bench->source->name, size,
+		 layer / 100, layer % 100, floor / 100, floor % 100,
+		 alone / 100, alone % 100, res->huge);
+}
+
+/* With folios that do not fit, there is nothing to measure. */
+static bool bench_has_size(unsigned int size_index)
+{
+	return bench_sizes[size_index] >= bench->source->folio;
 }
 
 static int bench_run(void)
 {
 	unsigned int i, op;
-	char line[160];
+	char line[200];
 	int ret;
 
 	lockdep_assert_held(&bench->lock);
 	bench->valid = false;
 
 	for (i = 0; i < ARRAY_SIZE(bench_sizes); i++) {
+		if (!bench_has_size(i))
+			continue;
 		ret = bench_size(bench_sizes[i], bench->results[i]);
 		if (ret) {
 			pr_err("drm_pagemap_bench: size %lu failed: %pe\n",
@@ -724,17 +937,38 @@ static int bench_run(void)
  * debugfs: a write runs, a read shows what the last run found
  */
 
+static const struct bench_source *bench_find_source(const char __user *buf,
+						    size_t len)
+{
+	char name[16] = {};
+	unsigned int i;
+
+	if (len >= sizeof(name) || copy_from_user(name, buf, len))
+		return ERR_PTR(-EFAULT);
+
+	for (i = 0; i < ARRAY_SIZE(bench_sources); i++)
+		if (sysfs_streq(name, bench_sources[i].name))
+			return &bench_sources[i];
+
+	return ERR_PTR(-EINVAL);
+}
+
 static ssize_t bench_run_write(struct file *file, const char __user *buf,
 			       size_t len, loff_t *pos)
 {
+	const struct bench_source *source;
 	int ret;
 
 	if (!current->mm)
 		return -EINVAL;
+	source = bench_find_source(buf, len);
+	if (IS_ERR(source))
+		return PTR_ERR(source);
 
 	ret = mutex_lock_interruptible(&bench->lock);
 	if (ret)
 		return ret;
+	bench->source = source;
 	ret = bench_run();
 	mutex_unlock(&bench->lock);
 
@@ -744,10 +978,12 @@ static ssize_t bench_run_write(struct file *file, const char __user *buf,
 static int bench_run_show(struct seq_file *m, void *unused)
 {
 	unsigned int i, op;
-	char line[160];
+	char line[200];
 
 	mutex_lock(&bench->lock);
 	for (i = 0; i < ARRAY_SIZE(bench_sizes) && bench->valid; i++) {
+		if (!bench_has_size(i))
+			continue;
 		for (op = 0; op < BENCH_NUM_OPS; op++) {
 			bench_format(line, sizeof(line), i, op);
 			seq_printf(m, "%s\n", line);
@@ -867,6 +1103,7 @@ static int bench_setup(struct platform_device *pdev)
 		return PTR_ERR(b);
 
 	b->pdev = pdev;
+	b->source = bench_sources;
 	mutex_init(&b->lock);
 	init_completion(&b->released);
 	init_completion(&b->bo.detached);

@@ -636,10 +636,99 @@ static void drm_pagemap_test_error_random(struct kunit *test)
 	KUNIT_EXPECT_GT_MSG(test, failed, 0, "seed %u", used);
 }
 
+#define PAGEMAP_ERROR_BLOCK_PAGES	128
+
+/* The mappings that bringing @npages back took, all of which are undone. */
+static unsigned int pagemap_error_maps_back(struct kunit *test, bool evict,
+					    unsigned long npages)
+{
+	struct pagemap_mock_dev *mdev = pagemap_mock_dev0(test);
+	unsigned long addr, nth = inject.nth;
+	struct pagemap_mock_bo *bo;
+	unsigned int maps;
+
+	/* The way there is not what is to fail. */
+	inject.nth = 0;
+	addr = pagemap_mock_map_filled(test, npages);
+	bo = pagemap_mock_to_dev(mdev, addr, npages, 0);
+	inject.nth = nth;
+	maps = ledger.maps;
+	if (evict)
+		KUNIT_ASSERT_EQ(test, 0, pagemap_mock_evict(bo));
+	else
+		KUNIT_ASSERT_EQ(test, 0, pagemap_error_fault(addr));
+	maps = ledger.maps - maps;
+
+	KUNIT_EXPECT_EQ(test, npages, pagemap_mock_count(test, addr, npages,
+							 PAGEMAP_MOCK_RAM));
+	KUNIT_EXPECT_EQ(test, 0, pagemap_mock_read(addr, npages,
+						   PAGEMAP_MOCK_SEED));
+	KUNIT_EXPECT_EQ(test, 0, vm_munmap(addr, npages << PAGE_SHIFT));
+
+	return maps;
+}
+
+/*
+ * Given: A range in device memory.
+ *
+ * Succeeds if: It comes back to blocks of RAM, the smallest of 16 pages, each of
+ * them mapped at once; and, without such blocks, to single pages.
+ */
+static void drm_pagemap_test_ram_in_blocks(struct kunit *test)
+{
+	unsigned long npages = PAGEMAP_ERROR_BLOCK_PAGES;
+
+	if (!pagemap_ledger_works())
+		kunit_skip(test, "needs tracepoints");
+
+	/* One block; or one page, and 64 + 32 + 16 + 15 pages. */
+	KUNIT_EXPECT_LE(test, pagemap_error_maps_back(test, true, npages), 8);
+	KUNIT_EXPECT_LE(test, pagemap_error_maps_back(test, false, npages),
+			8 + 16);
+
+	/* No block but the first, then no block at all. */
+	pagemap_error_inject_nth(DRM_PAGEMAP_STEP_RAM_BLOCK, 2, true);
+	pagemap_error_maps_back(test, true, 2 * npages - 1);
+	KUNIT_EXPECT_GT(test, inject.fired, 0);
+	pagemap_error_inject_nth(DRM_PAGEMAP_STEP_RAM_BLOCK, 1, true);
+	pagemap_error_maps_back(test, true, npages);
+	pagemap_error_maps_back(test, false, npages);
+	KUNIT_EXPECT_GT(test, inject.fired, 0);
+}
+
+/*
+ * Given: The same, and a lack of memory for all or some pages, or a copy or a
+ * DMA mapping that fails.
+ *
+ * Succeeds if: All pages come back in the end, with their contents.
+ */
+static void drm_pagemap_test_ram_in_blocks_partial(struct kunit *test)
+{
+	static const unsigned long nth[] = { 1, 2, 17, 40, 100 };
+	unsigned long npages = PAGEMAP_ERROR_BLOCK_PAGES;
+	struct pagemap_mock_dev *mdev = pagemap_mock_dev0(test);
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(nth); i++) {
+		pagemap_error_inject_nth(DRM_PAGEMAP_STEP_RAM_PAGE, nth[i], false);
+		pagemap_error_maps_back(test, true, npages);
+		KUNIT_EXPECT_EQ(test, inject.fired, 1);
+	}
+	for (i = 0; i < 2; i++) {
+		pagemap_error_inject_nth(DRM_PAGEMAP_STEP_DMA_MAP, 2 + i, false);
+		pagemap_error_maps_back(test, true, npages);
+	}
+	inject.nth = 0;
+	pagemap_mock_fail(mdev, PAGEMAP_MOCK_TO_RAM, 1, 2, -EIO);
+	pagemap_error_maps_back(test, true, npages);
+}
+
 static struct kunit_case pagemap_error_cases[] = {
 	KUNIT_CASE_PARAM_ATTR(drm_pagemap_test_error_sweep, pagemap_error_gen_params,
 			      ((struct kunit_attributes){ .speed = KUNIT_SPEED_SLOW })),
 	KUNIT_CASE_SLOW(drm_pagemap_test_error_random),
+	KUNIT_CASE(drm_pagemap_test_ram_in_blocks),
+	KUNIT_CASE(drm_pagemap_test_ram_in_blocks_partial),
 	{}
 };
 

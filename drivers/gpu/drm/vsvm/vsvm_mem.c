@@ -430,6 +430,40 @@ static struct vsvm_bo *vsvm_mem_alloc(struct vsvm_device *vdev,
  */
 
 /*
+ * Change the size of @bo to @npages pages.  Without room for them, it has no
+ * memory afterwards.
+ */
+static int vsvm_bo_resize(struct vsvm_device *vdev, struct vsvm_bo *bo,
+			  unsigned long npages)
+{
+	guard(mutex)(&vdev->pool.lock);
+	vsvm_bo_free_blocks(vdev, bo);
+	bo->npages = npages;
+	return vsvm_bo_alloc_blocks(vdev, bo);
+}
+
+/*
+ * Have an allocation of exactly @npages pages, without eviction.  Whatever was
+ * reserved beyond that goes back.
+ */
+static int vsvm_populate_obtain(struct vsvm_populate *pop, unsigned long npages)
+{
+	struct vsvm_device *vdev = vsvm_from_dpagemap(pop->mig.dpagemap);
+	struct vsvm_bo *bo;
+
+	if (pop->bo && pop->bo->npages == npages)
+		return 0;
+	if (pop->bo)
+		return vsvm_bo_resize(vdev, pop->bo, npages);
+
+	bo = vsvm_mem_alloc(vdev, pop->client, npages, false);
+	if (IS_ERR(bo))
+		return PTR_ERR(bo);
+	pop->bo = bo;
+	return 0;
+}
+
+/*
  * Called with pages locked, so without eviction.  If there is no room, the
  * caller makes some without those locks, and starts over.
  */
@@ -438,19 +472,16 @@ vsvm_populate_alloc(struct drm_pagemap_migration *mig, unsigned long npages)
 {
 	struct vsvm_device *vdev = vsvm_from_dpagemap(mig->dpagemap);
 	struct vsvm_populate *pop = container_of(mig, struct vsvm_populate, mig);
-	struct vsvm_bo *bo = pop->bo;
+	struct vsvm_bo *bo;
+	int ret;
 
-	if (!bo || bo->npages < npages) {
-		bo = vsvm_mem_alloc(vdev, pop->client, npages, false);
-		if (IS_ERR(bo)) {
-			pop->wanted = npages;
-			return ERR_CAST(bo);
-		}
-		if (pop->bo)
-			vsvm_bo_put(pop->bo);
-		pop->bo = bo;
+	ret = vsvm_populate_obtain(pop, npages);
+	if (ret) {
+		pop->wanted = npages;
+		return ERR_PTR(ret);
 	}
 
+	bo = pop->bo;
 	drm_pagemap_devmem_init(&bo->devmem, vdev->drm.dev, mig->mm,
 				&vsvm_devmem_ops, &vdev->dpagemap,
 				bo->npages << PAGE_SHIFT);
@@ -491,6 +522,74 @@ static int vsvm_populate_once(struct vsvm_populate *pop)
 	return 0;
 }
 
+/* Reserve @npages pages, and evict others if that is what it takes. */
+static int vsvm_populate_reserve(struct vsvm_populate *pop, unsigned long npages)
+{
+	struct vsvm_device *vdev = vsvm_from_dpagemap(pop->mig.dpagemap);
+	struct vsvm_bo *bo;
+
+	/* First, since there may be no room for both. */
+	if (pop->bo)
+		vsvm_bo_put(pop->bo);
+	pop->bo = NULL;
+
+	bo = vsvm_mem_alloc(vdev, pop->client, npages, true);
+	if (IS_ERR(bo))
+		return PTR_ERR(bo);
+	pop->bo = bo;
+	return 0;
+}
+
+static bool vsvm_pool_has_room(struct vsvm_pool *pool, unsigned long npages)
+{
+	guard(mutex)(&pool->lock);
+	return npages <= pool->free;
+}
+
+/*
+ * Make room where that takes eviction, before any page is locked: to find out
+ * later costs locking, unmapping and mapping all of them once more.  The number
+ * of pages that have to move is an estimate, since it changes meanwhile.
+ */
+static int vsvm_populate_prepare(struct vsvm_populate *pop)
+{
+	struct vsvm_device *vdev = vsvm_from_dpagemap(pop->mig.dpagemap);
+	unsigned long start = pop->mig.start, end = pop->mig.end, npages;
+
+	npages = (end - start) >> PAGE_SHIFT;
+	if (!PAGE_ALIGNED(start | end) || npages > vdev->pool.size ||
+	    vsvm_pool_has_room(&vdev->pool, npages))
+		return 0;
+
+	npages = vsvm_residency_missing(pop->mig.mm, start, end);
+	if (vsvm_pool_has_room(&vdev->pool, npages))
+		return 0;
+	return vsvm_populate_reserve(pop, npages);
+}
+
+/*
+ * Without room for the estimate there may be room for what can move now, but
+ * eviction has failed already.
+ */
+static int vsvm_populate_run(struct vsvm_populate *pop)
+{
+	unsigned int tries = VSVM_POPULATE_TRIES;
+	int ret;
+
+	ret = vsvm_populate_prepare(pop);
+	if (ret && ret != -ENOSPC)
+		return ret;
+	if (ret)
+		tries = 0;
+
+	while ((ret = vsvm_populate_once(pop)) == -ENOSPC && tries--) {
+		ret = vsvm_populate_reserve(pop, pop->wanted);
+		if (ret)
+			return ret;
+	}
+	return ret;
+}
+
 /**
  * vsvm_mem_populate() - Migrate a range to the device
  * @vdev: The device, inside drm_dev_enter() or in a worker of a VM.
@@ -505,24 +604,12 @@ static int vsvm_populate_once(struct vsvm_populate *pop)
  */
 int vsvm_mem_populate(struct vsvm_device *vdev, struct vsvm_populate *pop)
 {
-	unsigned int tries = VSVM_POPULATE_TRIES;
-	struct vsvm_bo *bo;
 	int ret;
 
 	mmap_assert_locked(pop->mig.mm);
 	pop->mig.dpagemap = &vdev->dpagemap;
 
-	while ((ret = vsvm_populate_once(pop)) == -ENOSPC && tries--) {
-		bo = vsvm_mem_alloc(vdev, pop->client, pop->wanted, true);
-		if (IS_ERR(bo)) {
-			ret = PTR_ERR(bo);
-			break;
-		}
-		if (pop->bo)
-			vsvm_bo_put(pop->bo);
-		pop->bo = bo;
-	}
-
+	ret = vsvm_populate_run(pop);
 	if (pop->bo)
 		vsvm_bo_put(pop->bo);
 	pop->bo = NULL;

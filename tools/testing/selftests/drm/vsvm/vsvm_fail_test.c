@@ -100,6 +100,8 @@ FIXTURE(fail)
 	int all;
 	size_t size;
 	char *mem;
+	/* As large as the device's memory, which it fills. */
+	char *filler;
 	uint64_t *counter;
 	struct drm_vsvm_sync sync[2];
 	uint64_t point;
@@ -299,6 +301,34 @@ TEST_F_TIMEOUT(fail, prefetch_device, TIMEOUT)
 	EXPECT_LT(0, fail_each(_metadata, self, to_system, to_device,
 			       check_data));
 	fail_all(_metadata, self, to_system, to_device, check_data);
+}
+
+static int full_device(struct _test_data_fail *self)
+{
+	size_t size = self->gpu.query.vram_size;
+	int ret;
+
+	if (!self->filler) {
+		self->filler = vsvm_alloc(size, self->gpu.query.chunk_size);
+		if (!self->filler)
+			return -ENOMEM;
+		vsvm_fill(self->filler, size, SEED);
+	}
+	ret = to_system(self);
+	return ret ?: vsvm_prefetch(&self->gpu, self->filler, size,
+				    DRM_VSVM_PLACE_DEVICE);
+}
+
+/* Neither of the two may lose anything if eviction fails. */
+TEST_F_TIMEOUT(fail, prefetch_full_device, TIMEOUT)
+{
+	size_t size = self->gpu.query.vram_size;
+
+	EXPECT_LT(0, fail_each(_metadata, self, full_device, to_device,
+			       check_data));
+	fail_all(_metadata, self, full_device, to_device, check_data);
+	EXPECT_EQ(-1, vsvm_verify(self->filler, size, SEED));
+	munmap(self->filler, size);
 }
 
 TEST_F_TIMEOUT(fail, prefetch_system, TIMEOUT)

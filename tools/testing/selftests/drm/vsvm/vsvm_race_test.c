@@ -846,6 +846,67 @@ TEST_F_TIMEOUT(unplug, during_faults, TIMEOUT)
 	}
 }
 
+static void *keep_evicting(void *arg)
+{
+	struct worker *w = arg;
+	struct drm_vsvm_prefetch args = {
+		.vm_id = w->gpu.vm,
+		.start = (uintptr_t)w->mem,
+		.size = w->size,
+		.place = DRM_VSVM_PLACE_DEVICE,
+		.flags = DRM_VSVM_PREFETCH_PARTIAL,
+	};
+	int ret = 0;
+
+	while (!atomic_load(w->stop) && (!ret || ret == -ENOSPC)) {
+		ret = vsvm_ioctl(w->gpu.fd, DRM_IOCTL_VSVM_PREFETCH, &args);
+		vsvm_touch(w->mem + w->size / 2);
+	}
+	/* The only way this may end. */
+	if (ret && ret != -ENOSPC && ret != -ENODEV)
+		w->error = ret;
+	return NULL;
+}
+
+/* Threads that take the memory of the device from each other. */
+TEST_F_TIMEOUT(unplug, during_eviction, TIMEOUT)
+{
+	size_t size = self->gpu.query.vram_size * 3 / 4;
+	struct worker worker[THREADS];
+	atomic_bool stop = false;
+	int i, ret;
+
+	for (i = 0; i < THREADS; i++) {
+		worker[i] = (struct worker) {
+			.mem = vsvm_alloc(size, self->gpu.query.chunk_size),
+			.size = size,
+			.index = i,
+			.stop = &stop,
+		};
+		ASSERT_NE(NULL, worker[i].mem);
+		vsvm_fill(worker[i].mem, size, i + 2);
+		ASSERT_EQ(0, vsvm_gpu_open(&worker[i].gpu, 0));
+		ASSERT_EQ(0, pthread_create(&worker[i].thread, NULL,
+					    keep_evicting, &worker[i]));
+	}
+	usleep(500 * 1000);
+	ret = vsvm_bind(0, false);
+	EXPECT_EQ(0, ret);
+	/* They end by themselves, if there is a reason. */
+	if (ret)
+		atomic_store(&stop, true);
+	for (i = 0; i < THREADS; i++)
+		pthread_join(worker[i].thread, NULL);
+	for (i = 0; i < THREADS; i++) {
+		EXPECT_EQ(0, worker[i].error) {
+			TH_LOG("thread %d", i);
+		}
+		EXPECT_EQ(-1, vsvm_verify(worker[i].mem, size, i + 2));
+		vsvm_gpu_close(&worker[i].gpu);
+		munmap(worker[i].mem, size);
+	}
+}
+
 /* The peer goes whose memory a device has mapped. */
 TEST_F_TIMEOUT(unplug, peer, TIMEOUT)
 {

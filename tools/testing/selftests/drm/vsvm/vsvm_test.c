@@ -1016,6 +1016,172 @@ TEST_F_TIMEOUT(svm, eviction, TIMEOUT)
 	EXPECT_EQ(0, vsvm_wait_used(self->gpu.fd, 0));
 }
 
+/* Memory as large as the device's, in it. */
+static char *fill_device(struct _test_data_svm *self)
+{
+	size_t size = self->gpu.query.vram_size;
+	char *mem = vsvm_alloc(size, self->gpu.query.chunk_size);
+
+	if (!mem)
+		return NULL;
+	vsvm_fill(mem, size, 13);
+	if (vsvm_prefetch(&self->gpu, mem, size, DRM_VSVM_PLACE_DEVICE)) {
+		munmap(mem, size);
+		return NULL;
+	}
+	return mem;
+}
+
+static uint64_t used(struct _test_data_svm *self)
+{
+	struct drm_vsvm_stats stats;
+
+	return vsvm_stats(self->gpu.fd, &stats) ? ~0ULL : stats.vram_used;
+}
+
+static long long failures(struct _test_data_svm *self)
+{
+	return vsvm_region_figure(self->gpu.query.device, "to-devmem-fails");
+}
+
+/*
+ * With the device full, room is made first: no migration unmaps its pages, only
+ * to find that there is none, and to map them again.
+ */
+TEST_F_TIMEOUT(svm, eviction_comes_first, TIMEOUT)
+{
+	size_t size = self->gpu.query.vram_size;
+	struct drm_vsvm_stats before, after;
+	uint64_t sum, sum2;
+	char *mem, *other;
+	long long failed;
+
+	mem = fill_device(self);
+	ASSERT_NE(NULL, mem);
+	other = vsvm_alloc(2 * size, self->gpu.query.chunk_size);
+	ASSERT_NE(NULL, other);
+	vsvm_fill(other, size, 14);
+	sum = vsvm_checksum(other, size);
+	EXPECT_EQ(size, used(self));
+	failed = failures(self);
+	ASSERT_LE(0, failed);
+	ASSERT_EQ(0, vsvm_stats(self->gpu.fd, &before));
+
+	/* By the process, by the GPU, and what was never touched. */
+	EXPECT_EQ(0, vsvm_prefetch(&self->gpu, other, size / 2,
+				   DRM_VSVM_PLACE_DEVICE));
+	EXPECT_EQ(0, vsvm_gpu_checksum(&self->gpu, other + size / 2, size / 2,
+				       &sum2));
+	EXPECT_EQ(0, vsvm_prefetch(&self->gpu, other + size, size,
+				   DRM_VSVM_PLACE_DEVICE));
+
+	EXPECT_EQ(failed, failures(self));
+	ASSERT_EQ(0, vsvm_stats(self->gpu.fd, &after));
+	EXPECT_LT(before.evictions, after.evictions);
+	EXPECT_EQ(sum, vsvm_checksum(other, size));
+	EXPECT_EQ(-1, vsvm_verify_value(other + size, size, 0));
+	EXPECT_EQ(-1, vsvm_verify(mem, size, 13));
+	munmap(mem, size);
+	munmap(other, 2 * size);
+	EXPECT_EQ(0, vsvm_wait_used(self->gpu.fd, 0));
+}
+
+/* Memory is taken from others only for pages that are not there. */
+TEST_F_TIMEOUT(svm, eviction_for_the_missing, TIMEOUT)
+{
+	size_t size = self->gpu.query.vram_size, chunk;
+	struct drm_vsvm_prefetch args;
+	char *mem;
+
+	chunk = self->gpu.query.chunk_size;
+	args = prefetch_args(self->gpu.vm, self->mem, self->size,
+			     DRM_VSVM_PLACE_DEVICE);
+	args.fault_window = self->page_size;
+	mem = fill_device(self);
+	ASSERT_NE(NULL, mem);
+	vsvm_fill(self->mem, self->size, 15);
+	ASSERT_EQ(0, vsvm_ioctl(self->gpu.fd, DRM_IOCTL_VSVM_PREFETCH, &args));
+	EXPECT_EQ(size - chunk + self->size, used(self));
+	ASSERT_EQ(0, vsvm_prefetch(&self->gpu, mem, chunk - self->size,
+				   DRM_VSVM_PLACE_DEVICE));
+	EXPECT_EQ(size, used(self));
+
+	vsvm_touch(self->mem + 9 * self->page_size);
+	vsvm_touch(self->mem + 11 * self->page_size);
+	ASSERT_EQ(2, count_all(self, DRM_VSVM_PLACE_SYSTEM));
+	ASSERT_EQ(0, vsvm_ioctl(self->gpu.fd, DRM_IOCTL_VSVM_PREFETCH, &args));
+	EXPECT_EQ(2, args.moved);
+	EXPECT_EQ(NPAGES - 2, args.resident);
+	EXPECT_EQ(NPAGES, count_all(self, DRM_VSVM_PLACE_DEVICE));
+	/* One allocation went, and two pages came. */
+	EXPECT_EQ(size - chunk + 2 * self->page_size, used(self));
+
+	munmap(mem, size);
+	EXPECT_EQ(-1, vsvm_verify(self->mem, self->size, 15));
+	EXPECT_EQ(0, vsvm_wait_used(self->gpu.fd, 0));
+}
+
+/* The oldest allocation is that of the rest of the range, which then moves, too. */
+TEST_F_TIMEOUT(svm, eviction_of_the_rest, TIMEOUT)
+{
+	size_t size = self->gpu.query.vram_size;
+	char *mem;
+
+	vsvm_fill(self->mem, self->size, 17);
+	ASSERT_EQ(0, vsvm_prefetch(&self->gpu, self->mem, self->size / 2,
+				   DRM_VSVM_PLACE_DEVICE));
+	mem = vsvm_alloc(size, self->gpu.query.chunk_size);
+	ASSERT_NE(NULL, mem);
+	vsvm_fill(mem, size, 18);
+	ASSERT_EQ(0, vsvm_prefetch(&self->gpu, mem, size - self->size / 2,
+				   DRM_VSVM_PLACE_DEVICE));
+	EXPECT_EQ(NPAGES / 2, count_all(self, DRM_VSVM_PLACE_DEVICE));
+	EXPECT_EQ(size, used(self));
+
+	EXPECT_EQ(0, to_device(self));
+	EXPECT_EQ(NPAGES, count_all(self, DRM_VSVM_PLACE_DEVICE));
+	EXPECT_EQ(-1, vsvm_verify(self->mem, self->size, 17));
+	EXPECT_EQ(-1, vsvm_verify(mem, size, 18));
+	munmap(mem, size);
+	EXPECT_EQ(0, vsvm_wait_used(self->gpu.fd, 0));
+}
+
+/* Memory that was made free for pages which cannot move is free. */
+TEST_F_TIMEOUT(svm, eviction_for_pinned_pages, TIMEOUT)
+{
+	size_t size = self->gpu.query.vram_size, chunk;
+	struct drm_vsvm_prefetch args;
+	struct iovec iov = {
+		.iov_base = self->mem + self->page_size,
+		.iov_len = 3 * self->page_size,
+	};
+	int pipes[2];
+	char *mem;
+
+	chunk = self->gpu.query.chunk_size;
+	args = prefetch_args(self->gpu.vm, self->mem, self->size,
+			     DRM_VSVM_PLACE_DEVICE);
+	args.flags = DRM_VSVM_PREFETCH_PARTIAL;
+	mem = fill_device(self);
+	ASSERT_NE(NULL, mem);
+	vsvm_fill(self->mem, self->size, 16);
+	ASSERT_EQ(0, pipe(pipes));
+	ASSERT_EQ((ssize_t)iov.iov_len, vmsplice(pipes[1], &iov, 1, 0));
+
+	EXPECT_EQ(0, vsvm_ioctl(self->gpu.fd, DRM_IOCTL_VSVM_PREFETCH, &args));
+	EXPECT_EQ(3, args.left);
+	EXPECT_EQ(NPAGES - 3, args.moved);
+	EXPECT_EQ(size - chunk + self->size - iov.iov_len, used(self));
+
+	close(pipes[0]);
+	close(pipes[1]);
+	EXPECT_EQ(0, vsvm_ioctl(self->gpu.fd, DRM_IOCTL_VSVM_PREFETCH, &args));
+	EXPECT_EQ(NPAGES, count_all(self, DRM_VSVM_PLACE_DEVICE));
+	munmap(mem, size);
+	EXPECT_EQ(-1, vsvm_verify(self->mem, self->size, 16));
+	EXPECT_EQ(0, vsvm_wait_used(self->gpu.fd, 0));
+}
+
 static int evict_in_child(struct _test_data_svm *self, uint64_t seed)
 {
 	size_t size = self->gpu.query.vram_size;

@@ -1,0 +1,678 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * A stress test of large folios: threads read and write memory, and discard
+ * parts of it, while others move it to the device and back, evict it, swap it
+ * out, collapse it, take references to its pages, and fork.  Each page has one
+ * owner at a time, so that its contents are known.
+ */
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include <sys/mman.h>
+#include <sys/uio.h>
+#include <sys/wait.h>
+
+#include "../../kselftest_harness.h"
+#include "vsvm_util.h"
+
+#ifndef MADV_COLD
+#define MADV_COLD	20
+#endif
+#ifndef MADV_PAGEOUT
+#define MADV_PAGEOUT	21
+#endif
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE	25
+#endif
+
+#define THP "/sys/kernel/mm/transparent_hugepage/enabled"
+#define MTHP_DIR "/sys/kernel/mm/transparent_hugepage/hugepages-64kB/"
+#define MTHP MTHP_DIR "enabled"
+#define MTHP_FAULTS MTHP_DIR "stats/anon_fault_alloc"
+
+#define TIMEOUT		300
+#define MiB		(1024UL * 1024)
+#define HUGE		(2 * MiB)
+#define CHUNKS		2
+#define SIZE		(CHUNKS * HUGE)
+#define MTHP_SIZE	(64 * 1024UL)
+#define MAX_PAGE	(64 * 1024UL)
+#define WORDS		8	/* of a page that are checked */
+
+#define PREFER_WRITER	PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP
+
+enum { OWNER_A, OWNER_B, HAMMER, OWNERS };
+
+enum op {
+	WRITE, DONTNEED, FREE, FILL, PIN, READ_REMOTELY, TO_DEVICE, TO_SYSTEM,
+	EVICT, PAGEOUT, COLD, COLLAPSE, FORK, OPS
+};
+
+/* An operation, and the errors with which it may fail beside others. */
+static const struct {
+	const char *name;
+	int errors[4];
+} ops[OPS] = {
+	[WRITE] = { "write" },
+	[DONTNEED] = { "MADV_DONTNEED" },
+	[FREE] = { "MADV_FREE" },
+	[FILL] = { "fill", { EBUSY, ENOSPC, ENOMEM } },
+	[PIN] = { "vmsplice" },
+	[READ_REMOTELY] = { "process_vm_readv" },
+	[TO_DEVICE] = { "prefetch to device", { EBUSY, ENOSPC } },
+	[TO_SYSTEM] = { "prefetch to system", { EBUSY } },
+	[EVICT] = { "evict", { EBUSY, ENOSPC } },
+	[PAGEOUT] = { "MADV_PAGEOUT" },
+	[COLD] = { "MADV_COLD" },
+	[COLLAPSE] = { "MADV_COLLAPSE", { EAGAIN, EBUSY, ENOMEM, EINVAL } },
+	[FORK] = { "fork" },
+};
+
+/* Word i of a page is @first + i * @step, or may be 0 if the page is @free. */
+struct contents {
+	uint64_t first;
+	uint64_t step;
+	bool free;
+};
+
+static struct {
+	char *mem;
+	size_t page;
+	size_t npages;
+	struct contents *contents;
+	uint64_t *count;
+	pthread_rwlock_t lock;	/* held for writing: nobody owns a page */
+	atomic_bool stop;
+	atomic_ulong rounds[OWNERS];
+	atomic_ulong tried[OPS], done[OPS];
+	atomic_int unexpected[OPS];	/* the last one that is not in ops[] */
+} s;
+
+/* The error of a thread, and the page that it is about. */
+struct thread {
+	pthread_t id;
+	struct vsvm_gpu gpu;
+	uint64_t random;
+	unsigned int owner;
+	int error;
+	long page;
+	const char *what;
+};
+
+static uint64_t next(struct thread *t)
+{
+	t->random ^= t->random << 13;
+	t->random ^= t->random >> 7;
+	t->random ^= t->random << 17;
+	return t->random;
+}
+
+static void *fail(struct thread *t, const char *what, long page, int error)
+{
+	t->what = what;
+	t->page = page;
+	t->error = error ? error : -EIO;
+	atomic_store(&s.stop, true);
+	return NULL;
+}
+
+/* Counts an operation; @error is 0 or an errno of either sign. */
+static bool did(enum op op, int error)
+{
+	size_t i;
+
+	atomic_fetch_add(&s.tried[op], 1);
+	if (!error) {
+		atomic_fetch_add(&s.done[op], 1);
+		return true;
+	}
+	error = abs(error);
+	for (i = 0; i < ARRAY_SIZE(ops[op].errors); i++) {
+		if (error == ops[op].errors[i])
+			return false;
+	}
+	atomic_store(&s.unexpected[op], error);
+	return false;
+}
+
+static bool advise_range(enum op op, void *mem, size_t size, int advice)
+{
+	return did(op, madvise(mem, size, advice) ? errno : 0);
+}
+
+static uint64_t *page_of(size_t page)
+{
+	return (uint64_t *)(s.mem + page * s.page);
+}
+
+static uint64_t load(const uint64_t *word)
+{
+	return __atomic_load_n(word, __ATOMIC_RELAXED);
+}
+
+static void store(uint64_t *word, uint64_t value)
+{
+	__atomic_store_n(word, value, __ATOMIC_RELAXED);
+}
+
+/* The words that are checked are as far from each other as possible. */
+static size_t word_of(size_t i)
+{
+	return i * (s.page / WORDS / sizeof(uint64_t));
+}
+
+/* The last word is the hammer's. */
+static size_t last_word(void)
+{
+	return s.page / sizeof(uint64_t) - 1;
+}
+
+static bool page_is_good(const uint64_t *word, size_t page)
+{
+	const struct contents *c = &s.contents[page];
+	uint64_t value;
+	size_t i;
+
+	for (i = 0; i < WORDS; i++) {
+		value = load(&word[word_of(i)]);
+		if (value != c->first + i * c->step && !(c->free && !value))
+			return false;
+	}
+	return true;
+}
+
+static void write_page(size_t page, uint64_t first, uint64_t step)
+{
+	struct contents *c = &s.contents[page];
+	size_t i;
+
+	for (i = 0; i < WORDS; i++)
+		store(&page_of(page)[word_of(i)], first + i * step);
+	c->first = first;
+	c->step = step;
+	c->free = false;
+}
+
+static size_t own_page(struct thread *t)
+{
+	return next(t) % (s.npages / OWNERS) * OWNERS + t->owner;
+}
+
+static const char *discard(size_t page, enum op op)
+{
+	if (!advise_range(op, page_of(page), s.page,
+			  op == FREE ? MADV_FREE : MADV_DONTNEED))
+		return ops[op].name;
+	if (op == FREE)
+		s.contents[page].free = true;
+	else
+		s.contents[page] = (struct contents) {};
+	return NULL;
+}
+
+/* Holds a reference to the page while others try to move it. */
+static const char *pin(struct thread *t, size_t page)
+{
+	uint64_t copy[MAX_PAGE / sizeof(uint64_t)];
+	struct iovec from = { page_of(page), s.page };
+	const char *what = NULL;
+	int fd[2];
+
+	if (pipe(fd))
+		return "pipe";
+	if (vmsplice(fd[1], &from, 1, 0) != (ssize_t)s.page)
+		what = "vmsplice";
+	else if (!page_is_good(page_of(page), page))
+		what = "read of a pinned page";
+	else if (next(t) % 2)
+		usleep(1000);
+	if (!what && (read(fd[0], copy, s.page) != (ssize_t)s.page ||
+		      !page_is_good(copy, page)))
+		what = "pipe contents";
+	close(fd[0]);
+	close(fd[1]);
+	if (!what)
+		did(PIN, 0);
+	return what;
+}
+
+static const char *read_remotely(size_t page)
+{
+	uint64_t copy[MAX_PAGE / sizeof(uint64_t)];
+	struct iovec from = { page_of(page), s.page };
+	struct iovec to = { copy, s.page };
+
+	if (process_vm_readv(getpid(), &to, 1, &from, 1, 0) !=
+	    (ssize_t)s.page)
+		return "process_vm_readv";
+	did(READ_REMOTELY, 0);
+	return page_is_good(copy, page) ? NULL : "process_vm_readv contents";
+}
+
+static const char *device_fill(struct thread *t, size_t page)
+{
+	uint64_t value = next(t);
+
+	/* A job that fails may have filled a part. */
+	if (!did(FILL, vsvm_gpu_fill(&t->gpu, page_of(page), s.page,
+				     value))) {
+		write_page(page, value, 1);
+		return NULL;
+	}
+	s.contents[page] = (struct contents) { .first = value };
+	return NULL;
+}
+
+static const char *own_step(struct thread *t, size_t page)
+{
+	if (!page_is_good(page_of(page), page))
+		return "contents";
+
+	switch (next(t) % 32) {
+	case 0:
+	case 1:
+		return discard(page, DONTNEED);
+	case 2:
+		return discard(page, FREE);
+	case 3:
+		return device_fill(t, page);
+	case 4:
+		return pin(t, page);
+	case 5:
+	case 6:
+		return read_remotely(page);
+	default:
+		write_page(page, next(t), next(t) | 1);
+		did(WRITE, 0);
+		return NULL;
+	}
+}
+
+static void *own(void *arg)
+{
+	struct thread *t = arg;
+	const char *what = NULL;
+	size_t page = 0;
+	int i;
+
+	while (!what && !atomic_load(&s.stop)) {
+		pthread_rwlock_rdlock(&s.lock);
+		for (i = 0; i < 16 && !what; i++) {
+			page = own_page(t);
+			what = own_step(t, page);
+		}
+		pthread_rwlock_unlock(&s.lock);
+		atomic_fetch_add(&s.rounds[t->owner], 1);
+	}
+	return what ? fail(t, what, page, -errno) : NULL;
+}
+
+/*
+ * Writes all the time, without any call, so that this CPU has TLB entries of
+ * pages that others migrate: no write may be lost.
+ */
+static void *hammer(void *arg)
+{
+	uint64_t *word = NULL;
+	struct thread *t = arg;
+	size_t page = 0;
+	int i;
+
+	while (!atomic_load(&s.stop)) {
+		pthread_rwlock_rdlock(&s.lock);
+		/* The same page again and again, then another. */
+		for (i = 0; i < 256; i++) {
+			if (i % 64 == 0) {
+				page = own_page(t);
+				word = page_of(page) + last_word();
+			}
+			if (load(word) != s.count[page]) {
+				pthread_rwlock_unlock(&s.lock);
+				return fail(t, "lost write", page, 0);
+			}
+			store(word, ++s.count[page]);
+		}
+		pthread_rwlock_unlock(&s.lock);
+		atomic_fetch_add(&s.rounds[t->owner], 1);
+	}
+	return NULL;
+}
+
+/* One page, 64K, 2M or everything; may reach over the ends of folios. */
+static char *pick(struct thread *t, size_t *size)
+{
+	static const size_t sizes[] = { 4096, MTHP_SIZE, HUGE, SIZE };
+	size_t offset, max;
+
+	max = sizes[next(t) % 4];
+	if (max < s.page)
+		max = s.page;
+	*size = max;
+	if (next(t) % 4 == 0)
+		*size = (next(t) % (max / s.page) + 1) * s.page;
+	offset = next(t) % (SIZE - *size + s.page);
+	/* Mostly aligned to the size, sometimes to pages only. */
+	if (next(t) % 4)
+		offset = offset / max * max;
+	return s.mem + offset / s.page * s.page;
+}
+
+static void *move(void *arg)
+{
+	struct thread *t = arg;
+	size_t size;
+	char *mem;
+
+	while (!atomic_load(&s.stop)) {
+		mem = pick(t, &size);
+		if (next(t) % 3)
+			did(TO_DEVICE, vsvm_prefetch(&t->gpu, mem, size,
+						     DRM_VSVM_PLACE_DEVICE));
+		else
+			did(TO_SYSTEM, vsvm_prefetch(&t->gpu, mem, size,
+						     DRM_VSVM_PLACE_SYSTEM));
+		usleep(next(t) % 8192);
+	}
+	return NULL;
+}
+
+/* Fills device memory with something else. */
+static void *evict(void *arg)
+{
+	struct thread *t = arg;
+	size_t size = t->gpu.query.vram_size / HUGE * HUGE;
+	char *other = vsvm_alloc(size, HUGE);
+	size_t i;
+
+	if (!other)
+		return fail(t, "memory", 0, -ENOMEM);
+	while (!atomic_load(&s.stop)) {
+		for (i = 0; i < size && !atomic_load(&s.stop); i += HUGE)
+			did(EVICT, vsvm_prefetch(&t->gpu, other + i, HUGE,
+						 DRM_VSVM_PLACE_DEVICE));
+		madvise(other, size, MADV_DONTNEED);
+		usleep(200000);
+	}
+	munmap(other, size);
+	return NULL;
+}
+
+static void *advise(void *arg)
+{
+	struct thread *t = arg;
+	size_t size;
+	char *mem;
+
+	while (!atomic_load(&s.stop)) {
+		mem = pick(t, &size);
+		switch (next(t) % 3) {
+		case 0:
+			advise_range(PAGEOUT, mem, size, MADV_PAGEOUT);
+			break;
+		case 1:
+			advise_range(COLD, mem, size, MADV_COLD);
+			break;
+		default:
+			/* Only whole huge pages; the rest is ignored. */
+			mem = s.mem + next(t) % CHUNKS * HUGE;
+			advise_range(COLLAPSE, mem, HUGE, MADV_COLLAPSE);
+		}
+		usleep(next(t) % 4096);
+	}
+	return NULL;
+}
+
+/* Called when nobody else works on the memory. */
+static long bad_page(void)
+{
+	size_t page;
+
+	for (page = 0; page < s.npages; page++) {
+		if (page % OWNERS == HAMMER ?
+		    load(&page_of(page)[last_word()]) != s.count[page] :
+		    !page_is_good(page_of(page), page))
+			return page;
+	}
+	return -1;
+}
+
+/* Throw a whole huge page away, and have it all anew. */
+static void reset_chunk(size_t chunk)
+{
+	size_t page, n = s.npages / CHUNKS;
+
+	madvise(s.mem + chunk * HUGE, HUGE, MADV_DONTNEED);
+	memset(s.contents + chunk * n, 0, n * sizeof(*s.contents));
+	memset(s.count + chunk * n, 0, n * sizeof(*s.count));
+	/* A word that nobody checks */
+	for (page = chunk * n; page < (chunk + 1) * n; page++)
+		store(&page_of(page)[1], 1);
+}
+
+/* Bytes of huge pages that are mapped as such, or -1. */
+static long mapped_huge(void)
+{
+	unsigned long start, end, kib;
+	bool ours = false;
+	char line[256];
+	long sum = 0;
+	FILE *file;
+
+	file = fopen("/proc/self/smaps", "r");
+	if (!file)
+		return -1;
+	while (fgets(line, sizeof(line), file)) {
+		if (sscanf(line, "%lx-%lx ", &start, &end) == 2)
+			ours = start < (uintptr_t)s.mem + SIZE &&
+			       end > (uintptr_t)s.mem;
+		else if (ours && sscanf(line, "AnonHugePages: %lu", &kib) == 1)
+			sum += kib * 1024;
+	}
+	fclose(file);
+	return sum;
+}
+
+/* The child's memory is that of the moment, whatever the parent does to it. */
+static int child(void)
+{
+	size_t page;
+
+	if (bad_page() != -1)
+		return 1;
+	for (page = 0; page < s.npages; page += 7) {
+		if (page % OWNERS != HAMMER)
+			write_page(page, page, 3);
+	}
+	return bad_page() == -1 ? 0 : 2;
+}
+
+FIXTURE(huge)
+{
+	struct vsvm_gpu gpu;
+	char *thp;
+	char *mthp;
+};
+
+FIXTURE_VARIANT(huge)
+{
+	const char *thp;
+	const char *mthp;
+	int advice;
+	size_t huge;	/* bytes that are mapped as huge pages at first */
+	size_t mthp_size;	/* bytes in folios of 64K at first */
+};
+
+/* Only MADV_COLLAPSE makes huge pages here. */
+FIXTURE_VARIANT_ADD(huge, 4K) {
+	.thp = "never", .mthp = "never", .advice = MADV_NORMAL,
+};
+
+FIXTURE_VARIANT_ADD(huge, 64K) {
+	.thp = "never", .mthp = "madvise", .advice = MADV_HUGEPAGE,
+	.mthp_size = SIZE,
+};
+
+FIXTURE_VARIANT_ADD(huge, 2M) {
+	.thp = "madvise", .mthp = "never", .advice = MADV_HUGEPAGE,
+	.huge = SIZE,
+};
+
+/* The setting that is in brackets. */
+static char *read_setting(const char *path)
+{
+	char line[128] = "", word[32];
+	FILE *file = fopen(path, "r");
+	char *open;
+
+	if (!file)
+		return NULL;
+	if (!fgets(line, sizeof(line), file))
+		line[0] = 0;
+	fclose(file);
+	open = strchr(line, '[');
+	if (!open || sscanf(open, "[%31[a-z]]", word) != 1)
+		return NULL;
+	return strdup(word);
+}
+
+FIXTURE_SETUP(huge)
+{
+	pthread_rwlockattr_t attr;
+
+	ASSERT_EQ(0, vsvm_gpu_open(&self->gpu, 0));
+	self->thp = read_setting(THP);
+	self->mthp = read_setting(MTHP);
+	if (!self->thp || !self->mthp)
+		SKIP(return, "no transparent huge pages");
+	ASSERT_EQ(0, vsvm_write_file(THP, variant->thp));
+	ASSERT_EQ(0, vsvm_write_file(MTHP, variant->mthp));
+
+	memset(&s, 0, sizeof(s));
+	s.page = getpagesize();
+	s.npages = SIZE / s.page;
+	s.mem = vsvm_alloc(SIZE, HUGE);
+	ASSERT_NE(NULL, s.mem);
+	ASSERT_EQ(0, madvise(s.mem, SIZE, variant->advice));
+	vsvm_write_file("/proc/sys/vm/compact_memory", "1");
+	s.contents = calloc(s.npages, sizeof(*s.contents));
+	s.count = calloc(s.npages, sizeof(*s.count));
+	ASSERT_NE(NULL, s.contents);
+	ASSERT_NE(NULL, s.count);
+
+	/* The one who writes waits for a short time only. */
+	pthread_rwlockattr_init(&attr);
+	pthread_rwlockattr_setkind_np(&attr, PREFER_WRITER);
+	ASSERT_EQ(0, pthread_rwlock_init(&s.lock, &attr));
+}
+
+FIXTURE_TEARDOWN(huge)
+{
+	if (self->thp)
+		EXPECT_EQ(0, vsvm_write_file(THP, self->thp));
+	if (self->mthp)
+		EXPECT_EQ(0, vsvm_write_file(MTHP, self->mthp));
+	if (s.mem)
+		munmap(s.mem, SIZE);
+	EXPECT_EQ(0, vsvm_wait_used(self->gpu.fd, self->gpu.stats.vram_used));
+	vsvm_gpu_close(&self->gpu);
+	free(s.contents);
+	free(s.count);
+	free(self->thp);
+	free(self->mthp);
+}
+
+/* Whether every operation was successful at least once. */
+static bool all_done(void)
+{
+	unsigned int i;
+
+	for (i = 0; i < OPS; i++)
+		if (!atomic_load(&s.done[i]))
+			return false;
+	for (i = 0; i < OWNERS; i++)
+		if (!atomic_load(&s.rounds[i]))
+			return false;
+	return true;
+}
+
+TEST_F_TIMEOUT(huge, stress, TIMEOUT)
+{
+	static void *(*const fn[])(void *) = {
+		own, own, hammer, move, move, evict, advise,
+	};
+	double now, end, last;
+	struct thread thread[ARRAY_SIZE(fn)] = {};
+	long swapped = vsvm_file_figure("/proc/vmstat", "pswpout");
+	bool swap = vsvm_file_figure("/proc/meminfo", "SwapTotal") > 0;
+	long mthp = vsvm_file_figure(MTHP_FAULTS, "");
+	unsigned int i, round;
+	int status;
+	pid_t pid;
+
+	for (i = 0; i < CHUNKS; i++)
+		reset_chunk(i);
+	ASSERT_EQ(variant->huge, mapped_huge());
+	ASSERT_EQ(variant->mthp_size / MTHP_SIZE,
+		  vsvm_file_figure(MTHP_FAULTS, "") - mthp);
+
+	for (i = 0; i < ARRAY_SIZE(fn); i++) {
+		thread[i].owner = i;
+		thread[i].random = 88172645463325252ULL + i;
+		ASSERT_EQ(0, vsvm_gpu_open(&thread[i].gpu, 0));
+		ASSERT_EQ(0, pthread_create(&thread[i].id, NULL, fn[i],
+					    &thread[i]));
+	}
+
+	/* Longer only if an operation was not successful yet. */
+	now = vsvm_now_ms();
+	end = now + (vsvm_debug_kernel() ? 8000 : 5000);
+	last = now + TIMEOUT * 1000 / 4;
+	for (round = 0; !atomic_load(&s.stop) &&
+	     (now < end || (now < last && !all_done())); round++) {
+		usleep(100000);
+		now = vsvm_now_ms();
+		pthread_rwlock_wrlock(&s.lock);
+		if (round % 2) {
+			reset_chunk(round / 2 % CHUNKS);
+			pthread_rwlock_unlock(&s.lock);
+			continue;
+		}
+		pid = fork();
+		if (!pid)
+			_exit(child());
+		pthread_rwlock_unlock(&s.lock);
+		did(FORK, pid < 0 ? errno : 0);
+		if (pid < 0)
+			break;
+		ASSERT_EQ(pid, waitpid(pid, &status, 0));
+		EXPECT_EQ(0, status);
+	}
+
+	atomic_store(&s.stop, true);
+	for (i = 0; i < ARRAY_SIZE(fn); i++) {
+		pthread_join(thread[i].id, NULL);
+		vsvm_gpu_close(&thread[i].gpu);
+		EXPECT_EQ(0, thread[i].error)
+			TH_LOG("%s, page %ld", thread[i].what, thread[i].page);
+	}
+	EXPECT_EQ(-1, bad_page());
+
+	for (i = 0; i < OWNERS; i++)
+		EXPECT_LT(0, s.rounds[i]);
+	for (i = 0; i < OPS; i++) {
+		TH_LOG("%s: %lu of %lu", ops[i].name, s.done[i], s.tried[i]);
+		EXPECT_LT(0, s.done[i]);
+		EXPECT_EQ(0, s.unexpected[i]);
+	}
+	if (swap)
+		EXPECT_LT(swapped, vsvm_file_figure("/proc/vmstat", "pswpout"));
+}
+
+TEST_HARNESS_MAIN
