@@ -511,8 +511,6 @@ int vsvm_snapshot_take(struct vsvm_snapshot *snap, unsigned long start,
 void vsvm_snapshot_fini(struct vsvm_snapshot *snap);
 int vsvm_residency(struct vsvm_vm *vm, const struct drm_vsvm_residency *args,
 		   u64 end);
-unsigned long vsvm_residency_missing(struct mm_struct *mm, unsigned long start,
-				     unsigned long end);
 
 /* vsvm_prefetch.c */
 int vsvm_prefetch(struct vsvm_vm *vm, struct drm_vsvm_prefetch *args, u64 end);

@@ -9,11 +9,13 @@
 #include <linux/bitmap.h>
 #include <linux/dma-direct.h>
 #include <linux/dma-mapping.h>
+#include <linux/hmm.h>
 #include <linux/io.h>
 #include <linux/kmemleak.h>
 #include <linux/log2.h>
 #include <linux/memremap.h>
 #include <linux/mm.h>
+#include <linux/mmu_notifier.h>
 #include <linux/sched.h>
 #include <linux/slab.h>
 #include <linux/swiotlb.h>
@@ -36,6 +38,9 @@
 
 /* Limit of retries of a migration that needs a larger allocation. */
 #define VSVM_POPULATE_TRIES	8
+
+/* Pages of a range that are counted at once, on the stack */
+#define VSVM_PRESENT_BATCH	64UL
 
 /*
  * Address of device memory on the private interconnect, for the device itself
@@ -546,6 +551,52 @@ static bool vsvm_pool_has_room(struct vsvm_pool *pool, unsigned long npages)
 	return npages <= pool->free;
 }
 
+/* Number of present pages; those in device memory count for @owner. */
+static unsigned long vsvm_populate_present(struct mm_struct *mm,
+					   unsigned long start,
+					   unsigned long end, void *owner)
+{
+	/* It is out of date at once, whether a notifier says so or not. */
+	struct mmu_interval_notifier none = { .mm = mm };
+	unsigned long pfns[VSVM_PRESENT_BATCH] = {};
+	struct hmm_range range = {
+		.notifier = &none,
+		.hmm_pfns = pfns,
+		.dev_private_owner = owner,
+	};
+	unsigned long i, n, present = 0;
+
+	for (; start < end; start += n << PAGE_SHIFT) {
+		n = min((end - start) >> PAGE_SHIFT, VSVM_PRESENT_BATCH);
+		range.start = start;
+		range.end = start + (n << PAGE_SHIFT);
+		if (hmm_range_fault(&range))
+			continue;
+		for (i = 0; i < n; i++)
+			present += !!(pfns[i] & HMM_PFN_VALID);
+	}
+	return present;
+}
+
+/*
+ * An estimate of how many pages would move.  Those in the memory of any device
+ * stay there.  All others count, also what was never touched or is swapped out.
+ */
+static unsigned long vsvm_populate_missing(struct mm_struct *mm,
+					   unsigned long start,
+					   unsigned long end)
+{
+	unsigned long npages = (end - start) >> PAGE_SHIFT;
+	unsigned long system, present;
+
+	system = vsvm_populate_present(mm, start, end, NULL);
+	if (system == npages)
+		return npages;
+
+	present = vsvm_populate_present(mm, start, end, vsvm_owner());
+	return min(system + npages - present, npages);
+}
+
 /*
  * Make room where that takes eviction, before any page is locked: to find out
  * later costs locking, unmapping and mapping all of them once more.  The number
@@ -561,7 +612,7 @@ static int vsvm_populate_prepare(struct vsvm_populate *pop)
 	    vsvm_pool_has_room(&vdev->pool, npages))
 		return 0;
 
-	npages = vsvm_residency_missing(pop->mig.mm, start, end);
+	npages = vsvm_populate_missing(pop->mig.mm, start, end);
 	if (vsvm_pool_has_room(&vdev->pool, npages))
 		return 0;
 	return vsvm_populate_reserve(pop, npages);

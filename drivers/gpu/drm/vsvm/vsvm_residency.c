@@ -15,9 +15,6 @@
 
 #include "vsvm_drv.h"
 
-/* How many pages of a range are counted at once, on the stack. */
-#define VSVM_PRESENT_BATCH	64UL
-
 static bool vsvm_snapshot_invalidate(struct mmu_interval_notifier *notifier,
 				     const struct mmu_notifier_range *range,
 				     unsigned long cur_seq)
@@ -174,61 +171,6 @@ int vsvm_snapshot_take(struct vsvm_snapshot *snap, unsigned long start,
 			ret = -EINTR;
 	} while (ret == -EBUSY && time_before(jiffies, deadline));
 	return ret;
-}
-
-/* Number of present pages; those in device memory count for @owner. */
-static unsigned long vsvm_residency_present(struct mm_struct *mm,
-					    unsigned long start,
-					    unsigned long end, void *owner)
-{
-	/* It is out of date at once, whether a notifier says so or not. */
-	struct mmu_interval_notifier none = { .mm = mm };
-	unsigned long pfns[VSVM_PRESENT_BATCH] = {};
-	struct hmm_range range = {
-		.notifier = &none,
-		.hmm_pfns = pfns,
-		.dev_private_owner = owner,
-	};
-	unsigned long i, n, present = 0;
-
-	for (; start < end; start += n << PAGE_SHIFT) {
-		n = min((end - start) >> PAGE_SHIFT, VSVM_PRESENT_BATCH);
-		range.start = start;
-		range.end = start + (n << PAGE_SHIFT);
-		if (hmm_range_fault(&range))
-			continue;
-		for (i = 0; i < n; i++)
-			present += !!(pfns[i] & HMM_PFN_VALID);
-	}
-	return present;
-}
-
-/**
- * vsvm_residency_missing() - Estimate how many pages a migration would move
- * @mm: The address space.
- * @start: First address.
- * @end: End address, exclusive.
- *
- * Pages that are in the memory of any device stay there.  All others count:
- * also those that were never touched, or are swapped out.
- *
- * Context: The mmap lock is held.
- * Return: The number of pages, which others change at any time.
- */
-unsigned long vsvm_residency_missing(struct mm_struct *mm, unsigned long start,
-				     unsigned long end)
-{
-	unsigned long npages = (end - start) >> PAGE_SHIFT;
-	unsigned long system, present;
-
-	mmap_assert_locked(mm);
-
-	system = vsvm_residency_present(mm, start, end, NULL);
-	if (system == npages)
-		return npages;
-
-	present = vsvm_residency_present(mm, start, end, vsvm_owner());
-	return min(system + npages - present, npages);
 }
 
 static int vsvm_residency_run(struct vsvm_vm *vm, struct vsvm_snapshot *snap,
