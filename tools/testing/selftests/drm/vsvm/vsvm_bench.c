@@ -194,29 +194,6 @@ static long count_folios(enum source source)
 				THP "hugepages-64kB/stats/anon_fault_alloc", "");
 }
 
-/* Bytes of the memory that are mapped by huge pages, or -1. */
-static long huge(struct bench *b)
-{
-	unsigned long start, end;
-	char line[256];
-	bool here = false;
-	long kib = -1;
-	FILE *file;
-
-	file = fopen("/proc/self/smaps", "r");
-	if (!file)
-		return -1;
-	while (fgets(line, sizeof(line), file)) {
-		if (sscanf(line, "%lx-%lx ", &start, &end) == 2)
-			here = start <= (uintptr_t)b->mem &&
-			       (uintptr_t)b->mem < end;
-		if (here)
-			sscanf(line, "AnonHugePages: %ld", &kib);
-	}
-	fclose(file);
-	return kib < 0 ? -1 : kib * 1024;
-}
-
 static uint64_t now_ns(void)
 {
 	struct timespec ts;
@@ -271,7 +248,8 @@ static int measure(struct bench *b, unsigned int index)
 	fprintf(stdout,
 		"BENCH {\"op\":\"%s\",\"source\":\"%s\",\"size\":%lu,\"ns\":%.2f,\"huge\":%ld,\"section\":%u,\"pages\":%zu}\n",
 		row->name, source_names[row->source], SIZE,
-		(double)ns[ROUNDS / 2] / npages, b->mem ? huge(b) : 0, index,
+		(double)ns[ROUNDS / 2] / npages,
+		b->mem ? vsvm_mapped_huge(b->mem, SIZE) : 0, index,
 		ROUNDS * npages);
 	return 0;
 }

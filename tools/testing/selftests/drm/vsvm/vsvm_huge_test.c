@@ -456,29 +456,6 @@ static void reset_chunk(size_t chunk)
 		store(&page_of(page)[1], 1);
 }
 
-/* Bytes of huge pages that are mapped as such, or -1. */
-static long mapped_huge(void)
-{
-	unsigned long start, end, kib;
-	bool ours = false;
-	char line[256];
-	long sum = 0;
-	FILE *file;
-
-	file = fopen("/proc/self/smaps", "r");
-	if (!file)
-		return -1;
-	while (fgets(line, sizeof(line), file)) {
-		if (sscanf(line, "%lx-%lx ", &start, &end) == 2)
-			ours = start < (uintptr_t)s.mem + SIZE &&
-			       end > (uintptr_t)s.mem;
-		else if (ours && sscanf(line, "AnonHugePages: %lu", &kib) == 1)
-			sum += kib * 1024;
-	}
-	fclose(file);
-	return sum;
-}
-
 /* The child's memory is that of the moment, whatever the parent does to it. */
 static int child(void)
 {
@@ -618,7 +595,7 @@ TEST_F_TIMEOUT(huge, stress, TIMEOUT)
 
 	for (i = 0; i < CHUNKS; i++)
 		reset_chunk(i);
-	ASSERT_EQ(variant->huge, mapped_huge());
+	ASSERT_EQ(variant->huge, vsvm_mapped_huge(s.mem, SIZE));
 	ASSERT_EQ(variant->mthp_size / MTHP_SIZE,
 		  vsvm_file_figure(MTHP_FAULTS, "") - mthp);
 

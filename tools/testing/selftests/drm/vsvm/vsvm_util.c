@@ -887,6 +887,28 @@ long vsvm_file_figure(const char *path, const char *name)
 	return value;
 }
 
+long vsvm_mapped_huge(const void *mem, size_t size)
+{
+	unsigned long start, end, kib;
+	bool here = false;
+	char line[256];
+	long sum = 0;
+	FILE *file;
+
+	file = fopen("/proc/self/smaps", "r");
+	if (!file)
+		return -1;
+	while (fgets(line, sizeof(line), file)) {
+		if (sscanf(line, "%lx-%lx ", &start, &end) == 2)
+			here = start < (uintptr_t)mem + size &&
+			       end > (uintptr_t)mem;
+		else if (here && sscanf(line, "AnonHugePages: %lu", &kib) == 1)
+			sum += kib * 1024;
+	}
+	fclose(file);
+	return sum;
+}
+
 /* A kernel with kmemleak has all the other checks, too. */
 bool vsvm_debug_kernel(void)
 {

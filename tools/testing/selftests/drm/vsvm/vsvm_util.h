@@ -162,6 +162,8 @@ double vsvm_now_ms(void);
 int vsvm_write_file(const char *path, const char *text);
 /* The number behind a name in a file like /proc/meminfo, or -1; "": the first. */
 long vsvm_file_figure(const char *path, const char *name);
+/* Bytes of the mappings that overlap @mem that are mapped by huge pages, or -1 */
+long vsvm_mapped_huge(const void *mem, size_t size);
 /* Whether the kernel has the checks that make it many times slower. */
 bool vsvm_debug_kernel(void);
 /* Wait for a child.  Return its wait status, or -ECHILD. */
