@@ -13,8 +13,10 @@
 #include <linux/delay.h>
 #include <linux/highmem.h>
 #include <linux/hmm.h>
+#include <linux/initrd.h>
 #include <linux/ioport.h>
 #include <linux/kthread.h>
+#include <linux/memcontrol.h>
 #include <linux/memremap.h>
 #include <linux/migrate.h>
 #include <linux/mm.h>
@@ -28,12 +30,16 @@
 #include <linux/sizes.h>
 #include <linux/slab.h>
 #include <linux/spinlock.h>
+#include <linux/swap.h>
 #include <linux/uaccess.h>
 #include <linux/userfaultfd_k.h>
 #include <linux/vmstat.h>
+#include "internal.h"
 
 #define TEST_POOL_SIZE	SZ_4M		/* a multiple of the sub-section size */
-#define TEST_POOL_PAGES	32		/* pages in use */
+#define TEST_POOL_PAGES	32		/* pages in use, without huge pages */
+#define TEST_HUGE_PAGES	(PMD_SIZE / PAGE_SIZE)
+#define TEST_POOL_ALL	(MIN(PMD_SIZE, TEST_POOL_SIZE) / PAGE_SIZE)
 #define TEST_PAGES	8		/* pages of an ordinary test buffer */
 #define TEST_PATIENCE	(20 * HZ)	/* limit for what must come soon */
 #define TEST_FAULT_RETRY	((__force int)VM_FAULT_RETRY)
@@ -55,9 +61,9 @@
 struct test_pool {
 	struct dev_pagemap pgmap;
 	struct resource *region;
-	struct page *backing[TEST_POOL_PAGES];
+	struct page *backing[TEST_POOL_ALL];
 	spinlock_t lock;	/* protects @used */
-	DECLARE_BITMAP(used, TEST_POOL_PAGES);
+	DECLARE_BITMAP(used, TEST_POOL_ALL);
 	vm_fault_t (*fault)(struct vm_fault *vmf);
 	atomic_t nr_faults;
 	bool fault_locked;
@@ -86,21 +92,28 @@ static struct page *pool_backing(struct page *page)
 	return pool->backing[page_to_pfn(page) - pool_first_pfn()];
 }
 
-static struct page *pool_alloc(void)
+/* Take a page of the pool, which is still free for the kernel. */
+static struct page *pool_reserve(void)
 {
-	struct page *page;
 	unsigned long i;
 
 	spin_lock(&pool->lock);
-	i = find_first_zero_bit(pool->used, TEST_POOL_PAGES);
-	if (i < TEST_POOL_PAGES)
+	i = find_first_zero_bit(pool->used, TEST_POOL_ALL);
+	if (i < TEST_POOL_ALL)
 		__set_bit(i, pool->used);
 	spin_unlock(&pool->lock);
-	if (i == TEST_POOL_PAGES)
+	if (i == TEST_POOL_ALL)
 		return NULL;
 
-	page = pfn_to_page(pool_first_pfn() + i);
-	zone_device_page_init(page);
+	return pfn_to_page(pool_first_pfn() + i);
+}
+
+static struct page *pool_alloc(void)
+{
+	struct page *page = pool_reserve();
+
+	if (page)
+		zone_device_page_init(page);
 	return page;
 }
 
@@ -109,7 +122,7 @@ static unsigned int pool_nr_used(void)
 	unsigned int n;
 
 	spin_lock(&pool->lock);
-	n = bitmap_weight(pool->used, TEST_POOL_PAGES);
+	n = bitmap_weight(pool->used, TEST_POOL_ALL);
 	spin_unlock(&pool->lock);
 	return n;
 }
@@ -1463,6 +1476,59 @@ static void migrate_device_test_restore_not_exclusive(struct kunit *test)
 	test_buf_unmap(test, &buf);
 }
 
+/*
+ * Pages where nothing was, or the zero page, in two page tables, beside others;
+ * and one that the CPU is faster with.
+ */
+static void migrate_device_test_new_pages(struct kunit *test)
+{
+	unsigned long addr = test_mmap(test, 2 * PMD_SIZE, MAP_STACK), i;
+	s64 before = percpu_counter_sum(&current->mm->rss_stat[MM_ANONPAGES]);
+	struct test_buf buf = { .npages = TEST_PAGES };
+	struct test_migration m;
+
+	buf.addr = ALIGN(addr + 1, PMD_SIZE) - TEST_PAGES / 2 * PAGE_SIZE;
+	if (buf.addr < addr)
+		buf.addr += PMD_SIZE;
+	KUNIT_ASSERT_EQ(test, 0,
+			put_user(1ULL, (u64 __user *)test_page_addr(&buf, 2)));
+	KUNIT_EXPECT_EQ(test, 0, test_read(test, test_page_addr(&buf, 5)));
+
+	KUNIT_ASSERT_EQ(test, 0, test_migration_setup(&m, &buf));
+	KUNIT_EXPECT_EQ(test, m.args.cpages, TEST_PAGES);
+	for (i = 0; i < TEST_PAGES; i++) {
+		struct page *page = migrate_pfn_to_page(m.src[i]);
+
+		buf.dev_page[i] = pool_alloc();
+		KUNIT_ASSERT_NOT_NULL(test, buf.dev_page[i]);
+		if (page)
+			copy_highpage(pool_backing(buf.dev_page[i]), page);
+		m.dst[i] = migrate_pfn(page_to_pfn(buf.dev_page[i]));
+	}
+	KUNIT_EXPECT_EQ(test, 0, (__force int)
+			handle_mm_fault(m.args.vma, test_page_addr(&buf, 6),
+					FAULT_FLAG_WRITE, NULL));
+	migrate_vma_pages(&m.args);
+	for (i = 0; i < TEST_PAGES; i++)
+		KUNIT_EXPECT_EQ(test, !!(m.src[i] & MIGRATE_PFN_MIGRATE),
+				i != 6);
+	test_migration_finalize(&m);
+
+	KUNIT_EXPECT_EQ(test, pool_nr_used(), TEST_PAGES - 1);
+	KUNIT_EXPECT_EQ(test, before + TEST_PAGES,
+			percpu_counter_sum(&current->mm->rss_stat[MM_ANONPAGES]));
+	for (i = 0; i < TEST_PAGES; i++) {
+		if (i != 6) {
+			test_expect_resident(test, buf.dev_page[i]);
+			KUNIT_EXPECT_TRUE(test,
+					  PageAnonExclusive(buf.dev_page[i]));
+		}
+		KUNIT_EXPECT_EQ(test, i == 2,
+				test_read(test, test_page_addr(&buf, i)));
+	}
+	test_buf_unmap(test, &buf);
+}
+
 /* A thread that tries to evict a page */
 struct test_evictor {
 	struct page *page;
@@ -1694,6 +1760,294 @@ static void migrate_device_test_mlock_skips_device_pages(struct kunit *test)
 	test_expect_not_mlocked(test, &buf);
 }
 
+/* A statistic of a node, with what its CPUs have not added yet */
+static long test_node_stat(int nid, enum node_stat_item item)
+{
+	struct pglist_data *pgdat = NODE_DATA(nid);
+	long sum = atomic_long_read(&pgdat->vm_stat[item]);
+	int cpu;
+
+	for_each_online_cpu(cpu)
+		sum += per_cpu_ptr(pgdat->per_cpu_nodestats,
+				   cpu)->vm_node_stat_diff[item];
+
+	return sum;
+}
+
+/* What the migration of a page changes, and must leave as it was */
+static const enum node_stat_item test_stat_items[] = {
+	NR_ANON_MAPPED, NR_ISOLATED_ANON, NR_INACTIVE_ANON, NR_ACTIVE_ANON,
+	NR_INACTIVE_FILE, NR_UNEVICTABLE,
+};
+
+struct test_stats {
+	long value[MAX_NUMNODES][ARRAY_SIZE(test_stat_items)];
+};
+
+static void test_stats_read(struct test_stats *stats)
+{
+	unsigned int i;
+	int nid;
+
+	lru_add_drain_all();
+	for_each_online_node(nid)
+		for (i = 0; i < ARRAY_SIZE(test_stat_items); i++)
+			stats->value[nid][i] = test_node_stat(nid,
+							      test_stat_items[i]);
+}
+
+/* Compare statistics up to @slack pages that others may have added or removed. */
+static void test_stats_expect_equal(struct kunit *test,
+				    const struct test_stats *before, long slack)
+{
+	struct test_stats *after = kunit_kzalloc(test, sizeof(*after), GFP_KERNEL);
+	unsigned int i;
+	int nid;
+
+	KUNIT_ASSERT_NOT_NULL(test, after);
+	test_stats_read(after);
+	for_each_online_node(nid)
+		for (i = 0; i < ARRAY_SIZE(test_stat_items); i++)
+			KUNIT_EXPECT_LE_MSG(test,
+					    abs(after->value[nid][i] -
+						before->value[nid][i]), slack,
+					    "node %d, statistic %u", nid,
+					    test_stat_items[i]);
+}
+
+#define TEST_STAT_ROUNDS	64
+
+/* Bring a page back to the memory of a node, as if by eviction. */
+static void test_evict_page_to(struct kunit *test, struct page *page, int nid)
+{
+	unsigned long src, dst = 0;
+	struct page *ram;
+
+	migrate_device_range(&src, page_to_pfn(page), 1);
+	ram = alloc_pages_node(nid, GFP_HIGHUSER_MOVABLE | __GFP_THISNODE, 0);
+	KUNIT_EXPECT_NOT_NULL(test, ram);
+	if (ram) {
+		lock_page(ram);
+		copy_highpage(ram, pool_backing(page));
+		dst = migrate_pfn(page_to_pfn(ram));
+	}
+	migrate_device_pages(&src, &dst, 1);
+	migrate_device_finalize(&src, &dst, 1);
+}
+
+static unsigned long test_spread_flags[] = { 0, MAP_LOCKED };
+
+static void test_spread_desc(unsigned long *flags, char *desc)
+{
+	strscpy(desc, *flags ? "locked" : "not locked", KUNIT_PARAM_DESC_SIZE);
+}
+
+KUNIT_ARRAY_PARAM(test_spread, test_spread_flags, test_spread_desc);
+
+/*
+ * Pages of several nodes and of several LRU lists in turn: statistics are
+ * updated once for a run, and neither nodes nor lists may be mixed up.
+ */
+static void migrate_device_test_statistics_balance(struct kunit *test)
+{
+	unsigned long flags = *(unsigned long *)test->param_value;
+	struct test_stats *before;
+	struct test_buf buf;
+	struct page *page;
+	unsigned long i;
+	int round, nid;
+
+	before = kunit_kzalloc(test, sizeof(*before), GFP_KERNEL);
+	KUNIT_ASSERT_NOT_NULL(test, before);
+	wait_for_initramfs();
+	test_stats_read(before);
+
+	test_buf_map(test, &buf, TEST_PAGES, flags);
+	for (round = 0; round < TEST_STAT_ROUNDS; round++) {
+		/* No CPU may have a reference to a page. */
+		lru_add_drain_all();
+		KUNIT_ASSERT_EQ(test, test_buf_migrate(&buf), buf.npages);
+		nid = first_online_node;
+		for (i = 0; i < TEST_PAGES; i++) {
+			test_evict_page_to(test, buf.dev_page[i], nid);
+			nid = next_online_node(nid);
+			if (nid == MAX_NUMNODES)
+				nid = first_online_node;
+
+			page = test_get_page(test, test_page_addr(&buf, i));
+			if (i & 2)
+				folio_mark_accessed(page_folio(page));
+			if (i == 5 && !flags)
+				folio_mark_lazyfree(page_folio(page));
+			put_page(page);
+		}
+	}
+	test_buf_check(test, &buf);
+	test_buf_unmap(test, &buf);
+
+	test_stats_expect_equal(test, before, TEST_STAT_ROUNDS / 2);
+}
+
+/* Somebody else has isolated a page in the middle. */
+static void migrate_device_test_page_off_lru_stays(struct kunit *test)
+{
+	struct test_buf buf;
+	struct page *page;
+
+	test_buf_init(test, &buf, TEST_PAGES);
+	page = test_get_page(test, test_page_addr(&buf, 3));
+	lru_add_drain_all();
+	KUNIT_ASSERT_TRUE(test, folio_isolate_lru(page_folio(page)));
+	put_page(page);
+
+	KUNIT_EXPECT_EQ(test, test_buf_migrate(&buf), TEST_PAGES - 1);
+	KUNIT_EXPECT_FALSE(test, PageLRU(page));
+	KUNIT_EXPECT_FALSE(test, PageLocked(page));
+	KUNIT_EXPECT_EQ(test, page_ref_count(page), 2);
+	KUNIT_EXPECT_EQ(test, folio_mapcount(page_folio(page)), 1);
+	KUNIT_EXPECT_TRUE(test, PageAnonExclusive(page));
+	folio_add_lru(page_folio(page));
+	put_page(page);
+
+	test_buf_check(test, &buf);
+	KUNIT_EXPECT_EQ(test, atomic_read(&pool->nr_faults), TEST_PAGES - 1);
+	test_buf_unmap(test, &buf);
+}
+
+/* Flags that say something about the contents of a page, wherever it is */
+#define TEST_FLAGS	(BIT(PG_referenced) | BIT(PG_workingset) |	\
+			 BIT(PG_active) | BIT(PG_swapbacked) | BIT(PG_dirty))
+
+static void test_expect_flags(struct kunit *test, struct folio *folio,
+			      unsigned long flags, struct mem_cgroup *memcg)
+{
+	KUNIT_EXPECT_EQ(test, folio->flags & TEST_FLAGS, flags);
+	KUNIT_EXPECT_TRUE(test, folio_test_uptodate(folio));
+	KUNIT_EXPECT_PTR_EQ(test, folio_memcg(folio), memcg);
+}
+
+/* Flags and memory cgroup of a page are those of its copy, there and back. */
+static void migrate_device_test_flags_follow(struct kunit *test)
+{
+	unsigned long i, flags[TEST_PAGES];
+	struct mem_cgroup *memcg = NULL;
+	struct test_migration m;
+	struct folio *folio;
+	struct test_buf buf;
+	struct page *page;
+
+	test_buf_init(test, &buf, TEST_PAGES);
+	lru_add_drain_all();
+	for (i = 0; i < TEST_PAGES; i++) {
+		page = test_get_page(test, test_page_addr(&buf, i));
+		folio = page_folio(page);
+		if (i == 4)
+			folio_mark_lazyfree(folio);
+		/* Once is for the flag, twice for the active list. */
+		folio_clear_referenced(folio);
+		if (i & 1)
+			folio_mark_accessed(folio);
+		if (i == 5)
+			folio_mark_accessed(folio);
+		if (i & 2)
+			folio_set_workingset(folio);
+		memcg = folio_memcg(folio);
+		put_page(page);
+	}
+	lru_add_drain_all();
+
+	KUNIT_ASSERT_EQ(test, 0, test_migration_setup(&m, &buf));
+	for (i = 0; i < TEST_PAGES; i++)
+		flags[i] = migrate_pfn_to_page(m.src[i])->flags & TEST_FLAGS;
+	KUNIT_EXPECT_EQ(test, test_migration_copy(&m, &buf), TEST_PAGES);
+	for (i = 0; i < TEST_PAGES; i++) {
+		folio = page_folio(migrate_pfn_to_page(m.src[i]));
+		KUNIT_EXPECT_FALSE(test, folio_test_active(folio));
+		KUNIT_EXPECT_NULL(test, folio_memcg(folio));
+	}
+	test_migration_finalize(&m);
+
+	KUNIT_EXPECT_FALSE(test, flags[4] & BIT(PG_swapbacked));
+	if (!IS_ENABLED(CONFIG_LRU_GEN))
+		KUNIT_EXPECT_TRUE(test, flags[5] & BIT(PG_active));
+	for (i = 0; i < TEST_PAGES; i++) {
+		test_expect_flags(test, page_folio(buf.dev_page[i]), flags[i],
+				  memcg);
+		test_evict_page(buf.dev_page[i]);
+		page = test_get_page(test, test_page_addr(&buf, i));
+		/* Some of the flags are the LRU's, and one is set by GUP. */
+		flags[i] |= BIT(PG_referenced);
+		if (!IS_ENABLED(CONFIG_LRU_GEN))
+			test_expect_flags(test, page_folio(page), flags[i],
+					  memcg);
+		put_page(page);
+	}
+	test_buf_check(test, &buf);
+	test_buf_unmap(test, &buf);
+}
+
+/* Pages that are initialized together are as if that was done one by one. */
+static void migrate_device_test_pages_init(struct kunit *test)
+{
+	struct page *page[4];
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(page); i++) {
+		page[i] = pool_reserve();
+		KUNIT_ASSERT_NOT_NULL(test, page[i]);
+	}
+	zone_device_pages_init(page, 0);
+	KUNIT_EXPECT_EQ(test, page_ref_count(page[0]), 0);
+
+	zone_device_pages_init(page, ARRAY_SIZE(page));
+	for (i = 0; i < ARRAY_SIZE(page); i++) {
+		KUNIT_EXPECT_TRUE(test, PageLocked(page[i]));
+		KUNIT_EXPECT_EQ(test, page_ref_count(page[i]), 1);
+		unlock_page(page[i]);
+		put_page(page[i]);
+	}
+	KUNIT_EXPECT_EQ(test, pool_nr_used(), 0);
+}
+
+/* Somebody gets a reference to a source when it has been replaced already. */
+static void migrate_device_test_source_in_use_is_not_freed(struct kunit *test)
+{
+	unsigned long src[TEST_PAGES], dst[TEST_PAGES], i;
+	struct test_migration m;
+	struct test_buf buf;
+	struct page *page;
+
+	test_buf_init(test, &buf, TEST_PAGES);
+	KUNIT_ASSERT_EQ(test, 0, test_migration_setup(&m, &buf));
+	KUNIT_EXPECT_EQ(test, test_migration_copy(&m, &buf), TEST_PAGES);
+	page = migrate_pfn_to_page(m.src[3]);
+	get_page(page);
+	test_migration_finalize(&m);
+	KUNIT_EXPECT_EQ(test, page_ref_count(page), 1);
+	KUNIT_EXPECT_FALSE(test, PageLocked(page));
+	KUNIT_EXPECT_FALSE(test, PageLRU(page));
+	KUNIT_EXPECT_FALSE(test, page_mapped(page));
+	put_page(page);
+
+	/* The same with a device page */
+	for (i = 0; i < TEST_PAGES; i++)
+		src[i] = page_to_pfn(buf.dev_page[i]);
+	KUNIT_EXPECT_EQ(test, 0, migrate_device_pfns(src, TEST_PAGES));
+	copy_to_ram(src, dst, TEST_PAGES);
+	migrate_device_pages(src, dst, TEST_PAGES);
+	get_page(buf.dev_page[4]);
+	migrate_device_finalize(src, dst, TEST_PAGES);
+	KUNIT_EXPECT_EQ(test, pool_nr_used(), 1);
+	KUNIT_EXPECT_EQ(test, page_ref_count(buf.dev_page[4]), 1);
+	KUNIT_EXPECT_FALSE(test, PageLocked(buf.dev_page[4]));
+	put_page(buf.dev_page[4]);
+	KUNIT_EXPECT_EQ(test, pool_nr_used(), 0);
+
+	test_buf_check(test, &buf);
+	KUNIT_EXPECT_EQ(test, atomic_read(&pool->nr_faults), 0);
+	test_buf_unmap(test, &buf);
+}
+
 static vm_fault_t fault_no_memory(struct vm_fault *vmf)
 {
 	return VM_FAULT_OOM;
@@ -1748,6 +2102,523 @@ static int migrate_device_test_init(struct kunit *test)
 	return 0;
 }
 
+/*
+ * Large folios: huge pages move to the device and back as a whole.
+ */
+
+struct test_huge_act;
+
+/* A migration of the pages that a huge page is made of, or could be */
+struct test_huge {
+	struct migrate_vma args;
+	unsigned long src[TEST_HUGE_PAGES];
+	unsigned long dst[TEST_HUGE_PAGES];
+	bool no_huge;	/* none is available as a destination */
+	unsigned long pfns[TEST_HUGE_PAGES];	/* of the device pages */
+	const struct test_huge_act *act;	/* yet to be done */
+	enum test_when when;
+	struct page *ref;	/* has a reference by the act */
+};
+
+static struct test_huge *huge;
+
+static u64 test_huge_word(unsigned long i)
+{
+	return 0x100000 + i;
+}
+
+/* Memory with a huge page, each page of which has a word of its own */
+static unsigned long test_huge_new(struct kunit *test)
+{
+	unsigned long addr = test_huge_map(test), i;
+
+	if (!addr || TEST_POOL_ALL < TEST_HUGE_PAGES)
+		kunit_skip(test, "no huge page");
+	for (i = 0; i < TEST_HUGE_PAGES; i++)
+		KUNIT_ASSERT_EQ(test, 0,
+				put_user(test_huge_word(i),
+					 (u64 __user *)(addr + i * PAGE_SIZE)));
+	huge = kunit_kzalloc(test, sizeof(*huge), GFP_KERNEL);
+	KUNIT_ASSERT_NOT_NULL(test, huge);
+
+	return addr;
+}
+
+/* Whether memory is a huge page that is mapped by a PMD */
+static bool test_is_huge(unsigned long addr)
+{
+	pmd_t pmd;
+
+	mmap_read_lock(current->mm);
+	pmd = pmdp_get_lockless(pmd_off(current->mm, addr));
+	mmap_read_unlock(current->mm);
+
+	return pmd_present(pmd) && pmd_trans_huge(pmd);
+}
+
+static int test_huge_setup(unsigned long addr, unsigned long size,
+			   unsigned long flags)
+{
+	huge->args = (struct migrate_vma) {
+		.start = addr,
+		.end = addr + size,
+		.src = huge->src,
+		.dst = huge->dst,
+		.pgmap_owner = pool,
+		.flags = flags | MIGRATE_VMA_LARGE,
+	};
+	huge->args.vma = vma_lookup(current->mm, addr);
+
+	return migrate_vma_setup(&huge->args);
+}
+
+/* Give each page that comes back its page in a huge page, if there is to be one. */
+static bool test_huge_to_ram(unsigned long *src, unsigned long *dst)
+{
+	struct folio *folio;
+	unsigned long i;
+
+	if (huge->no_huge || !(src[0] & MIGRATE_PFN_LARGE))
+		return false;
+	folio = folio_alloc(GFP_TRANSHUGE_LIGHT, PMD_ORDER);
+	if (!folio)
+		return false;
+
+	folio_lock(folio);
+	for (i = 0; i < TEST_HUGE_PAGES; i++) {
+		struct page *page = folio_page(folio, i);
+
+		copy_highpage(page, pool_backing(migrate_pfn_to_page(src[i])));
+		dst[i] = migrate_pfn(page_to_pfn(page));
+	}
+	folio_set_dirty(folio);
+	return true;
+}
+
+static void test_huge_to_device(void)
+{
+	unsigned long i;
+
+	for (i = 0; i < huge->args.npages; i++) {
+		struct page *page = migrate_pfn_to_page(huge->src[i]), *new;
+
+		if (!page || !(huge->src[i] & MIGRATE_PFN_MIGRATE))
+			continue;
+		new = pool_alloc();
+		if (!new)
+			continue;
+		copy_highpage(pool_backing(new), page);
+		huge->pfns[i] = page_to_pfn(new);
+		huge->dst[i] = migrate_pfn(huge->pfns[i]);
+	}
+}
+
+/* Something that happens to the memory while it migrates */
+struct test_huge_act {
+	const char *name;
+	void (*act)(const struct test_huge_act *act);
+	unsigned long first, end;	/* pages whose contents it throws away */
+	bool stays_huge;
+};
+
+static void huge_act_nothing(const struct test_huge_act *act)
+{
+}
+
+static void huge_act_zap(const struct test_huge_act *act)
+{
+	zap_page_range_single(huge->args.vma,
+			      huge->args.start + act->first * PAGE_SIZE,
+			      (act->end - act->first) * PAGE_SIZE, NULL);
+}
+
+static void huge_act_zap_and_fault(const struct test_huge_act *act)
+{
+	huge_act_zap(act);
+	handle_mm_fault(huge->args.vma, huge->args.start, FAULT_FLAG_WRITE, NULL);
+}
+
+static void huge_act_protect_page(const struct test_huge_act *act)
+{
+	uffd_wp_range(huge->args.vma, huge->args.start + PAGE_SIZE, PAGE_SIZE,
+		      true);
+}
+
+static void huge_act_protect(const struct test_huge_act *act)
+{
+	uffd_wp_range(huge->args.vma, huge->args.start, PMD_SIZE, true);
+}
+
+/* As somebody does who looks at pages by their pfns */
+static void huge_act_get_page(const struct test_huge_act *act)
+{
+	huge->ref = migrate_pfn_to_page(huge->src[3]);
+	get_page(huge->ref);
+}
+
+static const struct test_huge_act test_huge_acts[] = {
+	{ "nothing", huge_act_nothing, .stays_huge = true },
+	{ "zap of pages", huge_act_zap, 1, 4 },
+	{ "zap", huge_act_zap, 0, TEST_HUGE_PAGES },
+	{ "zap and fault", huge_act_zap_and_fault, 0, TEST_HUGE_PAGES },
+	{ "protection of a page", huge_act_protect_page },
+	{ "protection", huge_act_protect, .stays_huge = true },
+	{ "reference", huge_act_get_page },
+};
+
+static void test_huge_act_desc(const struct test_huge_act *act, char *desc)
+{
+	strscpy(desc, act->name, KUNIT_PARAM_DESC_SIZE);
+}
+
+KUNIT_ARRAY_PARAM(test_huge_act, test_huge_acts, test_huge_act_desc);
+
+/* Do the act, once, if it is time to. */
+static void test_huge_act(enum test_when when)
+{
+	const struct test_huge_act *act = huge->act;
+
+	if (!act || huge->when != when)
+		return;
+	huge->act = NULL;
+	act->act(act);
+}
+
+/* The contents of memory to which @act has happened */
+static void test_huge_check(struct kunit *test, unsigned long addr,
+			    const struct test_huge_act *act)
+{
+	unsigned long i;
+
+	for (i = 0; i < TEST_HUGE_PAGES; i++)
+		KUNIT_EXPECT_EQ_MSG(test,
+				    act && i >= act->first && i < act->end ?
+				    0 : test_huge_word(i),
+				    test_read(test, addr + i * PAGE_SIZE),
+				    "page %lu", i);
+}
+
+/* Migrate to the device. Returns the number of pages, or a negative error. */
+static long test_huge_migrate(unsigned long addr, unsigned long size)
+{
+	unsigned long i;
+	long ret;
+
+	mmap_read_lock(current->mm);
+	ret = test_huge_setup(addr, size, MIGRATE_VMA_SELECT_SYSTEM);
+	if (ret)
+		goto out_unlock;
+	test_huge_act(TEST_BEFORE_COPY);
+	test_huge_to_device();
+	migrate_vma_pages(&huge->args);
+	for (i = 0; i < huge->args.npages; i++)
+		if (huge->dst[i] && (huge->src[i] & MIGRATE_PFN_MIGRATE))
+			ret++;
+	test_huge_act(TEST_AFTER_COPY);
+	migrate_vma_finalize(&huge->args);
+out_unlock:
+	mmap_read_unlock(current->mm);
+	if (huge->ref)
+		put_page(huge->ref);
+	huge->ref = NULL;
+
+	return ret;
+}
+
+/* Bring all of the memory back that the CPU faults in a page of. */
+static vm_fault_t test_huge_fault(struct vm_fault *vmf)
+{
+	unsigned long *src = huge->src, *dst = huge->dst;
+
+	huge->args = (struct migrate_vma) {
+		.vma = vmf->vma,
+		.start = vmf->address & PMD_MASK,
+		.end = (vmf->address & PMD_MASK) + PMD_SIZE,
+		.src = src,
+		.dst = dst,
+		.pgmap_owner = pool,
+		.flags = MIGRATE_VMA_SELECT_DEVICE_PRIVATE | MIGRATE_VMA_LARGE,
+		.fault_page = vmf->page,
+	};
+	if (migrate_vma_setup(&huge->args))
+		return VM_FAULT_SIGBUS;
+	test_huge_act(TEST_BEFORE_COPY);
+	if (!test_huge_to_ram(src, dst))
+		copy_to_ram(src, dst, TEST_HUGE_PAGES);
+	migrate_vma_pages(&huge->args);
+	test_huge_act(TEST_AFTER_COPY);
+	migrate_vma_finalize(&huge->args);
+	if (huge->ref)
+		put_page(huge->ref);
+	huge->ref = NULL;
+
+	return 0;
+}
+
+/* Evict the device pages. */
+static void test_huge_evict(unsigned long addr)
+{
+	unsigned long *src = huge->src, *dst = huge->dst;
+
+	memcpy(src, huge->pfns, sizeof(huge->src));
+	migrate_device_pfns(src, TEST_HUGE_PAGES);
+	mmap_read_lock(current->mm);
+	huge->args.vma = vma_lookup(current->mm, addr);
+	huge->args.start = addr;
+	test_huge_act(TEST_BEFORE_COPY);
+	if (!test_huge_to_ram(src, dst))
+		copy_to_ram(src, dst, TEST_HUGE_PAGES);
+	migrate_device_pages(src, dst, TEST_HUGE_PAGES);
+	test_huge_act(TEST_AFTER_COPY);
+	mmap_read_unlock(current->mm);
+	migrate_device_finalize(src, dst, TEST_HUGE_PAGES);
+	if (huge->ref)
+		put_page(huge->ref);
+	huge->ref = NULL;
+}
+
+static void test_huge_free(struct kunit *test, unsigned long addr)
+{
+	KUNIT_EXPECT_EQ(test, 0, vm_munmap(addr, PMD_SIZE));
+	KUNIT_EXPECT_EQ(test, pool_nr_used(), 0);
+}
+
+static void migrate_device_test_huge_to_device(struct kunit *test)
+{
+	const struct test_huge_act *act = test->param_value;
+	enum test_when when;
+	unsigned long addr;
+	long moved;
+
+	for (when = TEST_BEFORE_COPY; when <= TEST_AFTER_COPY; when++) {
+		addr = test_huge_new(test);
+		huge->act = act;
+		huge->when = when;
+		moved = test_huge_migrate(addr, PMD_SIZE);
+		if (act->act == huge_act_get_page && when == TEST_BEFORE_COPY) {
+			KUNIT_EXPECT_EQ(test, moved, 0);
+			KUNIT_EXPECT_TRUE(test, test_is_huge(addr));
+		} else {
+			KUNIT_EXPECT_EQ(test, moved, TEST_HUGE_PAGES);
+			KUNIT_EXPECT_EQ(test, pool_nr_used(),
+					moved - (act->end - act->first));
+		}
+		test_huge_check(test, addr, act);
+		test_huge_free(test, addr);
+	}
+}
+
+static void migrate_device_test_huge_fault(struct kunit *test)
+{
+	const struct test_huge_act *act = test->param_value;
+	enum test_when when;
+	unsigned long addr;
+
+	for (when = TEST_BEFORE_COPY; when <= TEST_AFTER_COPY; when++) {
+		addr = test_huge_new(test);
+		KUNIT_ASSERT_EQ(test, test_huge_migrate(addr, PMD_SIZE),
+				TEST_HUGE_PAGES);
+		KUNIT_EXPECT_FALSE(test, test_is_huge(addr));
+		huge->act = act;
+		huge->when = when;
+		pool->fault = test_huge_fault;
+		test_read(test, addr + 5 * PAGE_SIZE);
+		KUNIT_EXPECT_EQ(test, pool_nr_used(), 0);
+		if (act->stays_huge)
+			KUNIT_EXPECT_TRUE(test, test_is_huge(addr));
+		test_huge_check(test, addr, act);
+		test_huge_free(test, addr);
+		pool->fault = NULL;
+	}
+}
+
+static void migrate_device_test_huge_evict(struct kunit *test)
+{
+	const struct test_huge_act *act = test->param_value;
+	enum test_when when;
+	unsigned long addr;
+
+	for (when = TEST_BEFORE_COPY; when <= TEST_AFTER_COPY; when++) {
+		addr = test_huge_new(test);
+		KUNIT_ASSERT_EQ(test, test_huge_migrate(addr, PMD_SIZE),
+				TEST_HUGE_PAGES);
+		huge->act = act;
+		huge->when = when;
+		test_huge_evict(addr);
+		if (act->act == huge_act_get_page && when == TEST_BEFORE_COPY) {
+			KUNIT_EXPECT_EQ(test, pool_nr_used(), TEST_HUGE_PAGES);
+			test_huge_evict(addr);
+		}
+		KUNIT_EXPECT_EQ(test, pool_nr_used(), 0);
+		if (act->stays_huge)
+			KUNIT_EXPECT_TRUE(test, test_is_huge(addr));
+		test_huge_check(test, addr, act);
+		test_huge_free(test, addr);
+	}
+}
+
+/* Without a huge page to come back to, base pages serve. */
+static void migrate_device_test_huge_none_left(struct kunit *test)
+{
+	unsigned long addr = test_huge_new(test);
+
+	huge->no_huge = true;
+	KUNIT_ASSERT_EQ(test, test_huge_migrate(addr, PMD_SIZE),
+			TEST_HUGE_PAGES);
+	pool->fault = test_huge_fault;
+	test_huge_check(test, addr, NULL);
+	KUNIT_EXPECT_EQ(test, atomic_read(&pool->nr_faults), 1);
+	KUNIT_EXPECT_FALSE(test, test_is_huge(addr));
+	pool->fault = NULL;
+
+	KUNIT_ASSERT_EQ(test, test_huge_migrate(addr, PMD_SIZE),
+			TEST_HUGE_PAGES);
+	test_huge_evict(addr);
+	KUNIT_EXPECT_EQ(test, pool_nr_used(), 0);
+	test_huge_check(test, addr, NULL);
+	KUNIT_EXPECT_FALSE(test, test_is_huge(addr));
+	test_huge_free(test, addr);
+}
+
+/* A page of a huge page that has no destination keeps the others back. */
+static void migrate_device_test_huge_all_or_nothing(struct kunit *test)
+{
+	unsigned long addr = test_huge_new(test);
+	struct page *page;
+
+	mmap_read_lock(current->mm);
+	KUNIT_EXPECT_EQ(test, 0, test_huge_setup(addr, PMD_SIZE,
+						 MIGRATE_VMA_SELECT_SYSTEM));
+	KUNIT_EXPECT_EQ(test, huge->args.cpages, TEST_HUGE_PAGES);
+	KUNIT_EXPECT_TRUE(test,
+			  PageCompound(migrate_pfn_to_page(huge->src[0])));
+	test_huge_to_device();
+	page = migrate_pfn_to_page(huge->dst[7]);
+	huge->dst[7] = 0;
+	unlock_page(page);
+	put_page(page);
+	migrate_vma_pages(&huge->args);
+	KUNIT_EXPECT_FALSE(test, huge->src[0] & MIGRATE_PFN_MIGRATE);
+	migrate_vma_finalize(&huge->args);
+	mmap_read_unlock(current->mm);
+
+	KUNIT_EXPECT_EQ(test, pool_nr_used(), 0);
+	KUNIT_EXPECT_TRUE(test, test_is_huge(addr));
+	test_huge_check(test, addr, NULL);
+	test_huge_free(test, addr);
+}
+
+/* A huge page that is mapped by PTEs moves whole, too. */
+static void migrate_device_test_huge_mapped_by_ptes(struct kunit *test)
+{
+	unsigned long addr = test_huge_new(test);
+	struct vm_area_struct *vma;
+
+	mmap_read_lock(current->mm);
+	vma = vma_lookup(current->mm, addr);
+	split_huge_pmd_address(vma, addr, false, NULL);
+	KUNIT_EXPECT_EQ(test, 0, test_huge_setup(addr, PMD_SIZE,
+						 MIGRATE_VMA_SELECT_SYSTEM));
+	KUNIT_EXPECT_EQ(test, huge->args.cpages, TEST_HUGE_PAGES);
+	KUNIT_EXPECT_TRUE(test,
+			  PageCompound(migrate_pfn_to_page(huge->src[0])));
+	test_huge_to_device();
+	migrate_vma_pages(&huge->args);
+	huge_act_zap(&(struct test_huge_act) { .first = 3, .end = 5 });
+	migrate_vma_finalize(&huge->args);
+	mmap_read_unlock(current->mm);
+
+	KUNIT_EXPECT_EQ(test, pool_nr_used(), TEST_HUGE_PAGES - 2);
+	test_huge_check(test, addr,
+			&(struct test_huge_act) { .first = 3, .end = 5 });
+	test_huge_free(test, addr);
+}
+
+/* A huge page that others may have, too, or that is beyond the range, is split. */
+static void migrate_device_test_huge_is_split(struct kunit *test)
+{
+	unsigned long addr = test_huge_new(test);
+	struct page *page = test_get_page(test, addr);
+
+	ClearPageAnonExclusive(page);
+	put_page(page);
+	KUNIT_EXPECT_EQ(test, test_huge_migrate(addr, PMD_SIZE),
+			TEST_HUGE_PAGES);
+	KUNIT_EXPECT_FALSE(test, PageCompound(page));
+	test_huge_check(test, addr, NULL);
+	test_huge_free(test, addr);
+
+	addr = test_huge_new(test);
+	page = test_get_page(test, addr);
+	put_page(page);
+	KUNIT_EXPECT_EQ(test, test_huge_migrate(addr, PMD_SIZE / 2),
+			TEST_HUGE_PAGES / 2);
+	KUNIT_EXPECT_EQ(test, pool_nr_used(), TEST_HUGE_PAGES / 2);
+	KUNIT_EXPECT_FALSE(test, PageCompound(page));
+	test_huge_check(test, addr, NULL);
+	test_huge_free(test, addr);
+}
+
+/* A huge page in use stays, and is huge afterwards unless it had to be split. */
+static void migrate_device_test_huge_in_use(struct kunit *test)
+{
+	unsigned long addr = test_huge_new(test);
+	struct page *page = test_get_page(test, addr + 9 * PAGE_SIZE);
+
+	KUNIT_EXPECT_EQ(test, test_huge_migrate(addr, PMD_SIZE), 0);
+	put_page(page);
+	test_huge_check(test, addr, NULL);
+	KUNIT_EXPECT_EQ(test, test_huge_migrate(addr, PMD_SIZE),
+			TEST_HUGE_PAGES);
+	test_huge_check(test, addr, NULL);
+	test_huge_free(test, addr);
+}
+
+/*
+ * Pages that a huge page cannot have side by side come back as they are, one of
+ * them not backed by swap; and an eviction that finds the mmap lock taken leaves
+ * a folio that is mapped by PTEs.
+ */
+static void migrate_device_test_huge_cannot_join(struct kunit *test)
+{
+	unsigned long addr = test_huge_new(test);
+	struct page *page;
+
+	KUNIT_ASSERT_EQ(test, test_huge_migrate(addr, PMD_SIZE),
+			TEST_HUGE_PAGES);
+	page = pfn_to_page(huge->pfns[100]);
+	folio_clear_swapbacked(page_folio(page));
+	memcpy(huge->src, huge->pfns, sizeof(huge->src));
+	migrate_device_pfns(huge->src, TEST_HUGE_PAGES);
+	KUNIT_EXPECT_FALSE(test, huge->src[0] & MIGRATE_PFN_LARGE);
+	folio_set_swapbacked(page_folio(page));
+	copy_to_ram(huge->src, huge->dst, TEST_HUGE_PAGES);
+	migrate_device_pages(huge->src, huge->dst, TEST_HUGE_PAGES);
+	migrate_device_finalize(huge->src, huge->dst, TEST_HUGE_PAGES);
+	KUNIT_EXPECT_EQ(test, pool_nr_used(), 0);
+	test_huge_check(test, addr, NULL);
+	test_huge_free(test, addr);
+
+	addr = test_huge_new(test);
+	KUNIT_ASSERT_EQ(test, test_huge_migrate(addr, PMD_SIZE),
+			TEST_HUGE_PAGES);
+	memcpy(huge->src, huge->pfns, sizeof(huge->src));
+	mmap_write_lock(current->mm);
+	migrate_device_pfns(huge->src, TEST_HUGE_PAGES);
+	KUNIT_EXPECT_TRUE(test, huge->src[0] & MIGRATE_PFN_LARGE);
+	KUNIT_EXPECT_TRUE(test, test_huge_to_ram(huge->src, huge->dst));
+	migrate_device_pages(huge->src, huge->dst, TEST_HUGE_PAGES);
+	migrate_device_finalize(huge->src, huge->dst, TEST_HUGE_PAGES);
+	mmap_write_unlock(current->mm);
+	KUNIT_EXPECT_EQ(test, pool_nr_used(), 0);
+	KUNIT_EXPECT_FALSE(test, test_is_huge(addr));
+	page = test_get_page(test, addr);
+	KUNIT_EXPECT_TRUE(test, PageCompound(page));
+	put_page(page);
+	test_huge_check(test, addr, NULL);
+	test_huge_free(test, addr);
+}
+
 static void migrate_device_test_exit(struct kunit *test)
 {
 	KUNIT_EXPECT_EQ(test, pool_nr_used(), 0);
@@ -1762,7 +2633,7 @@ static int migrate_device_suite_init(struct kunit_suite *suite)
 	if (!pool)
 		return -ENOMEM;
 	spin_lock_init(&pool->lock);
-	for (i = 0; i < TEST_POOL_PAGES; i++) {
+	for (i = 0; i < TEST_POOL_ALL; i++) {
 		pool->backing[i] = alloc_page(GFP_KERNEL);
 		if (!pool->backing[i])
 			goto err_backing;
@@ -1812,7 +2683,7 @@ static void migrate_device_suite_exit(struct kunit_suite *suite)
 
 	memunmap_pages(&pool->pgmap);
 	release_mem_region(pool->region->start, resource_size(pool->region));
-	for (i = 0; i < TEST_POOL_PAGES; i++)
+	for (i = 0; i < TEST_POOL_ALL; i++)
 		__free_page(pool->backing[i]);
 	kfree(pool);
 	pool = NULL;
@@ -1847,12 +2718,31 @@ static struct kunit_case migrate_device_test_cases[] = {
 			 test_when_gen_params),
 	KUNIT_CASE(migrate_device_test_restore_source),
 	KUNIT_CASE(migrate_device_test_restore_not_exclusive),
+	KUNIT_CASE(migrate_device_test_new_pages),
 	KUNIT_CASE(migrate_device_test_evict_skips_unmapped),
 	KUNIT_CASE(migrate_device_test_evict_skips_migrated),
 	KUNIT_CASE(migrate_device_test_evict_walks_once),
 	KUNIT_CASE(migrate_device_test_evict_during_change),
+	KUNIT_CASE_PARAM(migrate_device_test_huge_to_device,
+			 test_huge_act_gen_params),
+	KUNIT_CASE_PARAM(migrate_device_test_huge_fault,
+			 test_huge_act_gen_params),
+	KUNIT_CASE_PARAM(migrate_device_test_huge_evict,
+			 test_huge_act_gen_params),
+	KUNIT_CASE(migrate_device_test_huge_none_left),
+	KUNIT_CASE(migrate_device_test_huge_all_or_nothing),
+	KUNIT_CASE(migrate_device_test_huge_mapped_by_ptes),
+	KUNIT_CASE(migrate_device_test_huge_is_split),
+	KUNIT_CASE(migrate_device_test_huge_in_use),
+	KUNIT_CASE(migrate_device_test_huge_cannot_join),
 	KUNIT_CASE(migrate_device_test_free_page_has_no_flags),
 	KUNIT_CASE(migrate_device_test_mlock_skips_device_pages),
+	KUNIT_CASE_PARAM(migrate_device_test_statistics_balance,
+			 test_spread_gen_params),
+	KUNIT_CASE(migrate_device_test_page_off_lru_stays),
+	KUNIT_CASE(migrate_device_test_flags_follow),
+	KUNIT_CASE(migrate_device_test_pages_init),
+	KUNIT_CASE(migrate_device_test_source_in_use_is_not_freed),
 	KUNIT_CASE(migrate_device_test_hmm_reports_no_memory),
 	{}
 };

@@ -161,8 +161,14 @@ struct drm_pagemap_ops {
 	 * resident page of @dpagemap, directly.  @dev is the page's own device
 	 * or a peer with the same device-private page owner.
 	 *
-	 * Called in process context.  The caller makes sure that the page
-	 * stays where it is until @device_unmap, usually by an mmu notifier.
+	 * With @order, it is the address of ``1 << order`` pages from @page on,
+	 * all of them resident and of one struct dev_pagemap, and @page is
+	 * aligned to their number by its pfn.  A driver that cannot map so many
+	 * at a time, since the memory behind them is not contiguous, returns
+	 * the order that it mapped.
+	 *
+	 * Called in process context.  The caller makes sure that the pages
+	 * stay where they are until @device_unmap, usually by an mmu notifier.
 	 *
 	 * Return an address for which dma_mapping_error() is true if @dev
 	 * cannot reach the page: the caller then migrates it instead.

@@ -545,10 +545,19 @@ static int drm_gpusvm_check_pages(const struct drm_gpusvm_walk *walk,
 	return walk->ctx->devmem_only ? -EFAULT : 0;
 }
 
+/* Whether one mapping can cover both pages, if they are neighbours. */
+static bool drm_gpusvm_same_memory(struct page *a, struct page *b)
+{
+	bool devmem = is_device_private_page(a);
+
+	return is_device_private_page(b) == devmem &&
+	       (!devmem || page_pgmap(a) == page_pgmap(b));
+}
+
 /*
  * The order of the largest mapping that starts with page @i: aligned in the
- * process and physically, and within the range, the folio and the device's
- * limit for a mapping.
+ * process and physically, and within the range, the memory that the page is
+ * part of and, in RAM, the device's limit for a mapping.
  */
 static unsigned int drm_gpusvm_map_order(const struct drm_gpusvm_walk *walk,
 					 unsigned long i)
@@ -557,21 +566,75 @@ static unsigned int drm_gpusvm_map_order(const struct drm_gpusvm_walk *walk,
 	unsigned long start = drm_gpusvm_range_start(walk->range);
 	unsigned long first = page_to_pfn(page), npages, n;
 	struct device *dev = walk->gpusvm->drm->dev;
-	struct folio *folio = page_folio(page);
 
 	/* The lowest bit set in either number is their common alignment. */
 	npages = 1UL << __ffs(first | ((start >> PAGE_SHIFT) + i) | LONG_MIN);
 	npages = min(npages, walk->npages - i);
-	npages = min_t(unsigned long, npages, folio_nr_pages(folio) -
-		       folio_page_idx(folio, page));
-	npages = min_t(unsigned long, npages,
-		       max(dma_max_mapping_size(dev) >> PAGE_SHIFT, 1UL));
+	if (!is_device_private_page(page))
+		npages = min_t(unsigned long, npages,
+			       max(dma_max_mapping_size(dev) >> PAGE_SHIFT,
+				   1UL));
 
 	for (n = 1; n < npages; n++)
-		if ((walk->pfns[i + n] & ~HMM_PFN_FLAGS) != first + n)
+		if ((walk->pfns[i + n] & ~HMM_PFN_FLAGS) != first + n ||
+		    !drm_gpusvm_same_memory(page, pfn_to_page(first + n)))
 			break;
 
 	return ilog2(n);
+}
+
+static int drm_gpusvm_map_devmem(const struct drm_gpusvm_walk *walk,
+				 struct page *page, unsigned int order,
+				 struct drm_pagemap_device_addr *addr)
+{
+	struct device *dev = walk->gpusvm->drm->dev;
+
+	if (drm_pagemap_map_page(page, dev, order, walk->dir, addr))
+		return -EOPNOTSUPP;
+
+	/* The driver may have mapped less, but the rest is not its business. */
+	if (addr->order > order)
+		addr->order = order;
+
+	return 0;
+}
+
+/*
+ * The device's writes set no dirty bit, and a writable page table entry need
+ * not be dirty: the page was only read so far, or MADV_FREE made it clean.
+ * Reclaim would drop such a page.  For file systems that track writes, the entry
+ * is writable only if the folio is dirty.
+ */
+static void drm_gpusvm_mark_dirty(struct page *page, unsigned long npages)
+{
+	unsigned long pfn = page_to_pfn(page), end = pfn + npages;
+	struct folio *folio;
+
+	while (pfn < end) {
+		folio = page_folio(pfn_to_page(pfn));
+		if (!folio_test_dirty(folio))
+			folio_mark_dirty(folio);
+		pfn = folio_pfn(folio) + folio_nr_pages(folio);
+	}
+}
+
+static int drm_gpusvm_map_ram(const struct drm_gpusvm_walk *walk,
+			      struct page *page, unsigned int order,
+			      struct drm_pagemap_device_addr *addr)
+{
+	dma_addr_t dma;
+
+	dma = drm_gpusvm_dma_map(walk->gpusvm, page, PAGE_SIZE << order,
+				 walk->dir);
+	if (dma_mapping_error(walk->gpusvm->drm->dev, dma))
+		return -EFAULT;
+
+	if (!walk->ctx->read_only)
+		drm_gpusvm_mark_dirty(page, 1UL << order);
+	*addr = drm_pagemap_device_addr_encode(dma, DRM_INTERCONNECT_SYSTEM,
+					       order, walk->dir);
+
+	return 0;
 }
 
 /* Map page @i and those after it; the order of @addr returns how many. */
@@ -580,38 +643,13 @@ static int drm_gpusvm_map_entry(const struct drm_gpusvm_walk *walk,
 				struct drm_pagemap_device_addr *addr)
 {
 	struct page *page = hmm_pfn_to_page(walk->pfns[i]);
-	struct device *dev = walk->gpusvm->drm->dev;
-	unsigned int order;
-	dma_addr_t dma;
+	unsigned int order = drm_gpusvm_map_order(walk, i);
 
 	drm_gpusvm_range_state_held(walk->range);
 
-	if (is_device_private_page(page)) {
-		if (drm_pagemap_map_page(page, dev, 0, walk->dir, addr))
-			return -EOPNOTSUPP;
-		addr->order = 0;
-		return 0;
-	}
-
-	order = drm_gpusvm_map_order(walk, i);
-	dma = drm_gpusvm_dma_map(walk->gpusvm, page, PAGE_SIZE << order,
-				 walk->dir);
-	if (dma_mapping_error(dev, dma))
-		return -EFAULT;
-
-	/*
-	 * The device's writes set no dirty bit, and a writable page table entry
-	 * need not be dirty: the page was only read so far, or MADV_FREE made
-	 * it clean.  Reclaim would drop such a page.  For file systems that
-	 * track writes, the entry is writable only if the folio is dirty.
-	 */
-	if (!walk->ctx->read_only && !folio_test_dirty(page_folio(page)))
-		folio_mark_dirty(page_folio(page));
-
-	*addr = drm_pagemap_device_addr_encode(dma, DRM_INTERCONNECT_SYSTEM,
-					       order, walk->dir);
-
-	return 0;
+	return is_device_private_page(page) ?
+	       drm_gpusvm_map_devmem(walk, page, order, addr) :
+	       drm_gpusvm_map_ram(walk, page, order, addr);
 }
 
 /* Whether nothing of a mapped range is in RAM. */

@@ -134,6 +134,8 @@
 /* Orders of the blocks of RAM that pages come back to. */
 #define DRM_PAGEMAP_MAX_BLOCK		min(9, MAX_PAGE_ORDER)
 #define DRM_PAGEMAP_MIN_BLOCK		4
+/* Pages of a huge page */
+#define DRM_PAGEMAP_HUGE		(PMD_SIZE >> PAGE_SHIFT)
 
 /*
  * The arrays of a migration.  src and dst have an entry for each page of the
@@ -307,14 +309,15 @@ static void drm_pagemap_dma_unmap(struct device *dev,
 				  enum dma_data_direction dir)
 {
 	unsigned long max = max(dma_max_mapping_size(dev) >> PAGE_SHIFT, 1UL);
+	const unsigned long *ram = s->ram;
 	unsigned long i, run;
 
 	for (i = first; i < end; i += run) {
 		run = 1;
-		if (s->ram[i] == DRM_PAGEMAP_NO_PFN)
+		if (ram[i] == DRM_PAGEMAP_NO_PFN)
 			continue;
 
-		run = drm_pagemap_run_length(s->ram + i, end - i, max);
+		run = drm_pagemap_run_length(ram + i, end - i, max);
 		dma_unmap_page(dev, s->dma[i], run << PAGE_SHIFT, dir);
 	}
 }
@@ -330,26 +333,27 @@ static int drm_pagemap_dma_map(struct device *dev,
 			       enum dma_data_direction dir, dma_addr_t zero)
 {
 	unsigned long max = max(dma_max_mapping_size(dev) >> PAGE_SHIFT, 1UL);
+	const unsigned long *ram = s->ram;
+	dma_addr_t addr, *dma = s->dma;
 	unsigned long i, j, run;
-	dma_addr_t addr;
 
 	for (i = first; i < end; i += run) {
-		if (s->ram[i] == DRM_PAGEMAP_NO_PFN) {
-			s->dma[i] = zero;
+		if (ram[i] == DRM_PAGEMAP_NO_PFN) {
+			dma[i] = zero;
 			run = 1;
 			continue;
 		}
 
-		run = drm_pagemap_run_length(s->ram + i, end - i, max);
+		run = drm_pagemap_run_length(ram + i, end - i, max);
 		addr = DMA_MAPPING_ERROR;
 		if (drm_pagemap_inject(DRM_PAGEMAP_STEP_DMA_MAP, 1))
-			addr = dma_map_page(dev, pfn_to_page(s->ram[i]), 0,
+			addr = dma_map_page(dev, pfn_to_page(ram[i]), 0,
 					    run << PAGE_SHIFT, dir);
 		if (dma_mapping_error(dev, addr))
 			goto err_unmap;
 
-		for (j = 0; j < run; j++)
-			s->dma[i + j] = addr + (j << PAGE_SHIFT);
+		for (j = i; j < i + run; j++, addr += PAGE_SIZE)
+			dma[j] = addr;
 	}
 
 	return 0;
@@ -472,140 +476,263 @@ static bool drm_pagemap_wants(const struct drm_pagemap_ram_move *r,
 	return page && (!r->zdd || page->zone_device_data == r->zdd);
 }
 
-/*
- * Give entry @i the page @ram to move to.  Both arrays may be the same one:
- * the entry that is written was read before.
- */
-static void drm_pagemap_set_ram(struct drm_pagemap_scratch *s, unsigned long i,
-				struct page *ram)
+/* Mark the pages that are wanted in s->dst.  Returns their number. */
+static unsigned long
+drm_pagemap_mark_wanted(const struct drm_pagemap_ram_move *r)
 {
-	unsigned long pfn = page_to_pfn(ram);
+	unsigned long *dst = r->s->dst;
+	unsigned long i, n = 0;
 
-	VM_WARN_ON_ONCE(!PageLocked(migrate_pfn_to_page(s->src[i])));
+	for (i = 0; i < r->s->npages; i++) {
+		dst[i] = 0;
+		if (drm_pagemap_wants(r, i)) {
+			dst[i] = MIGRATE_PFN_VALID;
+			n++;
+		}
+	}
 
-	lock_page(ram);
-	s->dst[i] = migrate_pfn(pfn);
-	s->ram[s->ncopy] = pfn;
-	s->pages[s->ncopy++] = migrate_pfn_to_page(s->src[i]);
+	return n;
+}
+
+/*
+ * Make a new page of RAM, which nobody else knows yet, ready to be moved to.
+ *
+ * The device may have written to the page that moves, of which neither page
+ * tables nor flags tell: without being marked as dirty, what the process gave to
+ * MADV_FREE before could still be dropped.
+ */
+static unsigned long drm_pagemap_prepare_ram(struct page *ram)
+{
+	struct folio *folio = page_folio(ram);
+
+	__folio_set_locked(folio);
+	folio_set_dirty(folio);
+
+	return page_to_pfn(ram);
+}
+
+/* Whether the pages from entry @i on are all wanted, and of one allocation */
+static bool drm_pagemap_wants_huge(const struct drm_pagemap_ram_move *r,
+				   unsigned long i)
+{
+	const struct drm_pagemap_scratch *s = r->s;
+	unsigned long end = i + DRM_PAGEMAP_HUGE;
+	void *zdd = migrate_pfn_to_page(s->src[i])->zone_device_data;
+
+	for (; i < end; i++)
+		if (!s->dst[i] ||
+		    migrate_pfn_to_page(s->src[i])->zone_device_data != zdd)
+			return false;
+
+	return true;
+}
+
+/*
+ * A huge page, if there is one at hand: base pages do as well.  For eviction it
+ * comes from where base pages come from.
+ */
+static struct folio *drm_pagemap_ram_huge(const struct drm_pagemap_ram_move *r,
+					  unsigned long i)
+{
+	gfp_t gfp = GFP_TRANSHUGE_LIGHT | __GFP_NORETRY | __GFP_NOWARN;
+
+	if (!drm_pagemap_inject(DRM_PAGEMAP_STEP_RAM_HUGE, 1))
+		return NULL;
+
+	if (r->vma)
+		return vma_alloc_folio(gfp, PMD_ORDER, r->vma,
+				       r->start + (i << PAGE_SHIFT), true);
+
+	return __folio_alloc_node(gfp | __GFP_THISNODE, PMD_ORDER,
+				  numa_mem_id());
+}
+
+/*
+ * Have pages that are wanted move to huge pages, as far as they can: s->dst has
+ * their places then.  Returns the number of pages.
+ */
+static unsigned long drm_pagemap_alloc_ram_huge(struct drm_pagemap_ram_move *r)
+{
+	struct drm_pagemap_scratch *s = r->s;
+	unsigned long i = 0, end, pfn, n = 0;
+	struct folio *folio;
+
+	while (i < s->npages) {
+		if (!(s->src[i] & MIGRATE_PFN_LARGE)) {
+			i++;
+			continue;
+		}
+
+		end = i + DRM_PAGEMAP_HUGE;
+		folio = NULL;
+		if (drm_pagemap_wants_huge(r, i))
+			folio = drm_pagemap_ram_huge(r, i);
+		if (!folio) {
+			i = end;
+			continue;
+		}
+
+		for (pfn = drm_pagemap_prepare_ram(&folio->page); i < end; i++)
+			s->dst[i] = migrate_pfn(pfn++);
+		n += DRM_PAGEMAP_HUGE;
+	}
+
+	return n;
 }
 
 /* One by one, where the VMA's NUMA policy says. */
 static void drm_pagemap_alloc_ram_policy(struct drm_pagemap_ram_move *r,
-					 struct page *fault_ram)
+					 struct page *fault_ram,
+					 struct page **pages)
 {
 	struct drm_pagemap_scratch *s = r->s;
-	struct page *ram;
-	unsigned long i;
+	unsigned long i, k = 0;
 
 	for (i = 0; i < s->npages; i++) {
-		if (!drm_pagemap_wants(r, i))
+		if (s->dst[i] != MIGRATE_PFN_VALID)
 			continue;
 
-		ram = i == r->fault ? fault_ram :
-		      drm_pagemap_ram_page(r->gfp, r->vma,
-					   r->start + (i << PAGE_SHIFT));
-		if (!ram) {
-			r->err = -ENOMEM;
-			continue;
-		}
-
-		drm_pagemap_set_ram(s, i, ram);
+		pages[k++] = i == r->fault ? fault_ram :
+			     drm_pagemap_ram_page(r->gfp, r->vma, r->start +
+						  (i << PAGE_SHIFT));
 	}
 }
 
-/* All at once. s->pages first holds the new pages, then the device pages. */
+/* All @n at once. */
 static void drm_pagemap_alloc_ram_bulk(struct drm_pagemap_ram_move *r,
-				       struct page *fault_ram)
+				       struct page *fault_ram,
+				       struct page **pages, unsigned long n)
 {
 	struct drm_pagemap_scratch *s = r->s;
-	unsigned long i, n = 0, got, next = 0;
-	struct page *ram;
+	unsigned long i, k = 0;
 
-	for (i = 0; i < s->npages; i++)
-		if (drm_pagemap_wants(r, i))
-			n++;
+	memset(pages, 0, n * sizeof(*pages));
+	if (!fault_ram) {
+		drm_pagemap_ram_bulk(r->gfp, pages, n);
+		return;
+	}
 
-	if (fault_ram)
-		s->pages[next++] = NULL;
-	if (n > next)
-		memset(s->pages + next, 0, (n - next) * sizeof(*s->pages));
-	got = next;
-	if (n > next)
-		got += drm_pagemap_ram_bulk(r->gfp, s->pages + next, n - next);
-	if (got < n)
-		r->err = -ENOMEM;
+	if (n > 1)
+		drm_pagemap_ram_bulk(r->gfp, pages, n - 1);
+	/* The others stay in the place that contiguous RAM has for them. */
+	for (i = 0; i < r->fault; i++)
+		k += s->dst[i] == MIGRATE_PFN_VALID;
+	pages[n - 1] = pages[k];
+	pages[k] = fault_ram;
+}
+
+/*
+ * Give the pages that are wanted and have no place yet the RAM in @ram, as far as
+ * there is some.  Then s->pages has the device pages that move.  @ram is the end
+ * of that array, so that each entry is read before it is written.
+ */
+static void drm_pagemap_assign_ram(struct drm_pagemap_ram_move *r,
+				   struct page **ram)
+{
+	struct drm_pagemap_scratch *s = r->s;
+	unsigned long *src = s->src, *dst = s->dst, *pfns = s->ram;
+	struct page **pages = s->pages, *page;
+	unsigned long i, k = 0;
 
 	for (i = 0; i < s->npages; i++) {
-		if (!drm_pagemap_wants(r, i))
+		if (!dst[i])
 			continue;
 
-		if (fault_ram && i == r->fault)
-			ram = fault_ram;
-		else if (next < got)
-			ram = s->pages[next++];
-		else
-			continue;
+		if (dst[i] == MIGRATE_PFN_VALID) {
+			page = *ram++;
+			if (!page) {
+				dst[i] = 0;
+				r->err = -ENOMEM;
+				continue;
+			}
+			dst[i] = migrate_pfn(drm_pagemap_prepare_ram(page));
+		}
 
-		drm_pagemap_set_ram(s, i, ram);
+		pages[k] = pfn_to_page(src[i] >> MIGRATE_PFN_SHIFT);
+		VM_WARN_ON_ONCE(!PageLocked(pages[k]));
+		pfns[k++] = dst[i] >> MIGRATE_PFN_SHIFT;
 	}
+	s->ncopy = k;
+}
+
+/* Free the RAM of entry @i, all of a huge page.  Returns the number of entries. */
+static unsigned long drm_pagemap_put_ram(struct drm_pagemap_scratch *s,
+					 unsigned long i)
+{
+	struct folio *folio = page_folio(migrate_pfn_to_page(s->dst[i]));
+	unsigned long nr = folio_nr_pages(folio);
+
+	memset(s->dst + i, 0, nr * sizeof(*s->dst));
+	folio_unlock(folio);
+	folio_put(folio);
+
+	return nr;
 }
 
 static int drm_pagemap_alloc_ram(struct drm_pagemap_ram_move *r)
 {
 	struct drm_pagemap_scratch *s = r->s;
-	struct page *fault_ram = NULL;
+	struct page *fault_ram = NULL, **pages;
+	unsigned long i, n;
 
 	s->ncopy = 0;
-	memset(s->dst, 0, s->npages * sizeof(*s->dst));
+	n = drm_pagemap_mark_wanted(r);
+	if (!n)
+		return 0;
+	n -= drm_pagemap_alloc_ram_huge(r);
 
 	/* The page that a thread waits for comes first, and is worth more. */
-	if (r->vma && drm_pagemap_wants(r, r->fault)) {
+	if (r->vma && s->dst[r->fault] == MIGRATE_PFN_VALID) {
 		fault_ram = drm_pagemap_ram_page(GFP_HIGHUSER_MOVABLE, r->vma,
 						 r->start +
 						 (r->fault << PAGE_SHIFT));
 		if (!fault_ram)
-			return -ENOMEM;
+			goto err_put;
 	}
 
+	pages = s->pages + s->npages - n;
 	if (drm_pagemap_has_policy(r->vma))
-		drm_pagemap_alloc_ram_policy(r, fault_ram);
-	else
-		drm_pagemap_alloc_ram_bulk(r, fault_ram);
+		drm_pagemap_alloc_ram_policy(r, fault_ram, pages);
+	else if (n)
+		drm_pagemap_alloc_ram_bulk(r, fault_ram, pages, n);
+	drm_pagemap_assign_ram(r, pages);
 
 	return 0;
+
+err_put:
+	for (i = 0; i < s->npages; i++) {
+		if (s->dst[i] == MIGRATE_PFN_VALID)
+			s->dst[i] = 0;
+		else if (s->dst[i])
+			i += drm_pagemap_put_ram(s, i) - 1;
+	}
+	return -ENOMEM;
 }
 
 /* Free the RAM of the pages from @first to @end, which do not move. */
 static void drm_pagemap_drop_ram(struct drm_pagemap_scratch *s,
 				 unsigned long first, unsigned long end)
 {
-	unsigned long i, k = 0;
-	struct page *ram;
+	unsigned long i, n, k = 0;
+	struct page *page;
 
-	for (i = 0; i < s->npages && k < end; i++) {
-		ram = migrate_pfn_to_page(s->src[i]);
-		if (!ram || k == s->ncopy || s->pages[k] != ram)
+	for (i = 0; i < s->npages && k < end; i += n) {
+		n = 1;
+		page = migrate_pfn_to_page(s->src[i]);
+		if (!page || k == s->ncopy || s->pages[k] != page)
 			continue;
-		if (k++ < first)
-			continue;
-
-		ram = migrate_pfn_to_page(s->dst[i]);
-		s->dst[i] = 0;
-		unlock_page(ram);
-		put_page(ram);
+		/* The pages of a huge page are of one allocation. */
+		if (k >= first)
+			n = drm_pagemap_put_ram(s, i);
+		k += n;
 	}
 }
 
-/*
- * Copy pages of one allocation to RAM.  The device may have written to them, of
- * which neither page tables nor flags tell: without being marked as dirty, what
- * the process gave to MADV_FREE before could still be dropped.
- */
+/* Copy pages of one allocation to RAM. */
 static int drm_pagemap_copy_group_to_ram(struct drm_pagemap_scratch *s,
 					 struct drm_pagemap_devmem *devmem,
 					 unsigned long first, unsigned long end)
 {
-	unsigned long i;
 	int err;
 
 	err = drm_pagemap_dma_map(devmem->dev, s, first, end, DMA_FROM_DEVICE,
@@ -617,9 +744,6 @@ static int drm_pagemap_copy_group_to_ram(struct drm_pagemap_scratch *s,
 				       end - first);
 	/* Before the pages are seen: bounce buffers are copied back here. */
 	drm_pagemap_dma_unmap(devmem->dev, s, first, end, DMA_FROM_DEVICE);
-
-	for (i = first; !err && i < end; i++)
-		SetPageDirty(pfn_to_page(s->ram[i]));
 
 	return err;
 }
@@ -665,11 +789,11 @@ static void drm_pagemap_copy_to_ram(struct drm_pagemap_ram_move *r)
 
 static unsigned long drm_pagemap_count_moved(const struct drm_pagemap_scratch *s)
 {
+	const unsigned long *src = s->src, *dst = s->dst;
 	unsigned long i, moved = 0;
 
 	for (i = 0; i < s->npages; i++)
-		if (s->dst[i] && (s->src[i] & MIGRATE_PFN_MIGRATE))
-			moved++;
+		moved += dst[i] && (src[i] & MIGRATE_PFN_MIGRATE);
 
 	return moved;
 }
@@ -720,7 +844,7 @@ static int drm_pagemap_fault_window_to_ram(struct vm_fault *vmf,
 		.start = window.start,
 		.end = window.end,
 		.pgmap_owner = zdd->owner,
-		.flags = MIGRATE_VMA_SELECT_DEVICE_PRIVATE,
+		.flags = MIGRATE_VMA_SELECT_DEVICE_PRIVATE | MIGRATE_VMA_LARGE,
 		.fault_page = vmf->page,
 	};
 	struct drm_pagemap_ram_move r = {
@@ -989,20 +1113,29 @@ static void drm_pagemap_evict_batch(struct drm_pagemap_eviction *e,
 
 /*
  * Try once to move the pages that are in use.  Not more are locked at a time
- * than there is room for in e->s.
+ * than there is room for in e->s, and a batch ends where a huge page does, if
+ * the process has not moved the memory.
  */
 static void drm_pagemap_evict_pages(struct drm_pagemap_eviction *e)
 {
 	unsigned long room = e->s->npages;
 	unsigned long i, pfn, n = 0;
+	struct page *page;
 
 	e->used = 0;
 	e->moved = 0;
 	e->err = 0;
 	for (i = 0; i < e->npages; i++) {
 		pfn = e->pfns ? e->pfns[i] : e->first + i;
-		if (page_ref_count(pfn_to_page(pfn)))
+		page = pfn_to_page(pfn);
+		if (page_ref_count(page)) {
+			if (n && IS_ALIGNED(READ_ONCE(page->index),
+					    DRM_PAGEMAP_HUGE)) {
+				drm_pagemap_evict_batch(e, n);
+				n = 0;
+			}
 			e->s->src[n++] = pfn;
+		}
 		if (n == room) {
 			drm_pagemap_evict_batch(e, n);
 			n = 0;
@@ -1025,7 +1158,12 @@ struct drm_pagemap_devmem_move {
 	struct migrate_vma migrate;
 	struct drm_pagemap_zdd *zdd;
 	unsigned long *pfns;	/* of the allocation */
+	/* The memory of the last page that was checked. */
+	struct dev_pagemap *pgmap;
+	unsigned long memory_pfn;
+	unsigned long memory_npages;
 	bool has_holes;
+	bool large;		/* large folios migrate as a whole */
 };
 
 static bool drm_pagemap_is_partial(const struct drm_pagemap_migration *mig)
@@ -1097,6 +1235,8 @@ static int drm_pagemap_collect_range(struct drm_pagemap_devmem_move *m)
 	m->migrate.end = mig->end;
 	m->migrate.pgmap_owner = mig->pgmap_owner;
 	m->migrate.flags = MIGRATE_VMA_SELECT_SYSTEM;
+	if (m->large)
+		m->migrate.flags |= MIGRATE_VMA_LARGE;
 
 	err = migrate_vma_setup(&m->migrate);
 	if (err)
@@ -1127,6 +1267,21 @@ static int drm_pagemap_obtain_devmem(struct drm_pagemap_devmem_move *m)
 }
 
 /*
+ * An allocation that is too small for the range may end inside of a large folio,
+ * of which no page would migrate.  Have such folios split.
+ */
+static int drm_pagemap_recollect_small(struct drm_pagemap_devmem_move *m)
+{
+	if (!m->large ||
+	    m->mig->devmem->size >> PAGE_SHIFT >= m->migrate.cpages)
+		return 0;
+
+	migrate_vma_finalize(&m->migrate);
+	m->large = false;
+	return drm_pagemap_collect_range(m);
+}
+
+/*
  * Ask for the first @n pages of the allocation.  Drivers may give them all,
  * whatever they are asked for.
  */
@@ -1143,22 +1298,51 @@ static int drm_pagemap_obtain_pfns(struct drm_pagemap_devmem_move *m,
 }
 
 /* A page of the wrong kind would make CPU faults repeat for ever. */
-static bool drm_pagemap_page_is_fit(struct drm_pagemap_devmem_move *m,
-				    unsigned long pfn)
+static bool drm_pagemap_memory_is_fit(struct drm_pagemap_devmem_move *m,
+				      unsigned long pfn)
 {
-	struct page *page;
+	struct dev_pagemap *pgmap;
 
-	if (WARN_ON_ONCE(!pfn_valid(pfn)))
-		return false;
-
-	page = pfn_to_page(pfn);
-	if (WARN_ON_ONCE(!is_device_private_page(page) || page_ref_count(page)))
+	if (WARN_ON_ONCE(!pfn_valid(pfn) ||
+			 !is_device_private_page(pfn_to_page(pfn))))
 		return false;
 
 	/* The first one's is what drm_pagemap_hold_pgmap() holds. */
-	return page_pgmap(page)->owner == m->mig->pgmap_owner &&
-	       page_pgmap(page) == page_pgmap(pfn_to_page(m->pfns[0])) &&
-	       (!m->region || page_pgmap(page) == &m->region->pgmap);
+	pgmap = page_pgmap(pfn_to_page(pfn));
+	if (!m->pgmap)
+		m->pgmap = pgmap;
+
+	return pgmap == m->pgmap && pgmap->owner == m->mig->pgmap_owner &&
+	       (!m->region || pgmap == &m->region->pgmap);
+}
+
+/* Remember which pages are as fit as this one. */
+static bool drm_pagemap_find_memory(struct drm_pagemap_devmem_move *m,
+				    unsigned long pfn)
+{
+	const struct range *range;
+	int i;
+
+	if (!drm_pagemap_memory_is_fit(m, pfn))
+		return false;
+
+	for (i = 0; i < m->pgmap->nr_range; i++) {
+		range = &m->pgmap->ranges[i];
+		m->memory_pfn = PHYS_PFN(range->start);
+		m->memory_npages = range_len(range) >> PAGE_SHIFT;
+		if (pfn - m->memory_pfn < m->memory_npages)
+			return true;
+	}
+
+	return false;
+}
+
+static bool drm_pagemap_page_is_fit(struct drm_pagemap_devmem_move *m,
+				    unsigned long pfn)
+{
+	return (likely(pfn - m->memory_pfn < m->memory_npages) ||
+		drm_pagemap_find_memory(m, pfn)) &&
+	       !WARN_ON_ONCE(page_ref_count(pfn_to_page(pfn)));
 }
 
 /* Make the data that the device pages will share. */
@@ -1188,15 +1372,28 @@ static int drm_pagemap_hold_pgmap(struct drm_pagemap_zdd *zdd,
 	return 0;
 }
 
+/* The RAM of a page that migrates. */
+static unsigned long drm_pagemap_source_pfn(struct drm_pagemap_devmem_move *m,
+					    unsigned long mpfn)
+{
+	if (mpfn & MIGRATE_PFN_VALID)
+		return mpfn >> MIGRATE_PFN_SHIFT;
+
+	m->has_holes = true;
+	return DRM_PAGEMAP_NO_PFN;
+}
+
 /*
  * Choose a device page for each page that migrates.  Those pages stay free
- * until the commit.
+ * until the commit: on failure nothing but s->dst tells of them.
  */
 static int drm_pagemap_choose_pages(struct drm_pagemap_devmem_move *m)
 {
 	struct drm_pagemap_scratch *s = &m->s;
-	unsigned long i, n, k = 0;
-	struct page *source;
+	unsigned long *dst = s->dst, *ram = s->ram;
+	unsigned long i, n, k = 0, mpfn, pfn;
+	struct drm_pagemap_zdd *zdd;
+	struct page *page;
 	int err;
 
 	n = min(m->migrate.cpages, m->mig->devmem->size >> PAGE_SHIFT);
@@ -1208,21 +1405,23 @@ static int drm_pagemap_choose_pages(struct drm_pagemap_devmem_move *m)
 	if (err)
 		return err;
 
-	for (i = 0; k < n; i++) {
-		if (!(s->src[i] & MIGRATE_PFN_MIGRATE))
+	for (i = 0, zdd = m->zdd; k < n; i++) {
+		mpfn = s->src[i];
+		if (!(mpfn & MIGRATE_PFN_MIGRATE))
 			continue;
-		if (!drm_pagemap_page_is_fit(m, m->pfns[k]))
+		pfn = m->pfns[k];
+		if (!drm_pagemap_page_is_fit(m, pfn))
 			return -EINVAL;
 
-		s->pages[k] = pfn_to_page(m->pfns[k]);
-		s->pages[k]->zone_device_data = m->zdd;
-		source = migrate_pfn_to_page(s->src[i]);
-		m->has_holes |= !source;
-		s->ram[k++] = source ? page_to_pfn(source) : DRM_PAGEMAP_NO_PFN;
+		page = pfn_to_page(pfn);
+		page->zone_device_data = zdd;
+		s->pages[k] = page;
+		dst[i] = migrate_pfn(pfn);
+		ram[k++] = drm_pagemap_source_pfn(m, mpfn);
 	}
 	s->ncopy = n;
 
-	return drm_pagemap_hold_pgmap(m->zdd, page_pgmap(s->pages[0]));
+	return drm_pagemap_hold_pgmap(m->zdd, m->pgmap);
 }
 
 /* Map the page of zeroes that pages without contents are copied from. */
@@ -1276,20 +1475,13 @@ static void drm_pagemap_commit_to_devmem(struct drm_pagemap_devmem_move *m)
 {
 	struct drm_pagemap_migration *mig = m->mig;
 	struct drm_pagemap_scratch *s = &m->s;
-	unsigned long i, k = 0;
 	u64 expires = 0;
 
 	WRITE_ONCE(mig->devmem->taken, true);
 	drm_pagemap_zdd_get_many(m->zdd, s->ncopy);
 	/* Only device pages will point to it, which kmemleak does not scan. */
 	kmemleak_not_leak(m->zdd);
-	for (i = 0; k < s->ncopy; i++) {
-		if (!(s->src[i] & MIGRATE_PFN_MIGRATE))
-			continue;
-
-		zone_device_page_init(s->pages[k]);
-		s->dst[i] = migrate_pfn(page_to_pfn(s->pages[k++]));
-	}
+	zone_device_pages_init(s->pages, s->ncopy);
 
 	migrate_vma_pages(&m->migrate);
 	mig->moved = drm_pagemap_count_moved(s);
@@ -1364,6 +1556,7 @@ static void drm_pagemap_count_resident(struct drm_pagemap_devmem_move *m)
 
 static int drm_pagemap_migrate_collected(struct drm_pagemap_devmem_move *m)
 {
+	struct drm_pagemap_scratch *s = &m->s;
 	int err;
 
 	if (!m->migrate.cpages && !m->mig->devmem)
@@ -1371,19 +1564,26 @@ static int drm_pagemap_migrate_collected(struct drm_pagemap_devmem_move *m)
 
 	err = drm_pagemap_obtain_devmem(m);
 	if (err)
-		goto out_finalize;
+		goto err_finalize;
+
+	err = drm_pagemap_recollect_small(m);
+	if (err)
+		return err;
 
 	err = drm_pagemap_choose_pages(m);
 	if (err)
-		goto out_finalize;
+		goto err_finalize;
 
 	err = drm_pagemap_copy_to_devmem(m);
 	if (err)
-		goto out_finalize;
+		goto err_finalize;
 
 	drm_pagemap_commit_to_devmem(m);
+	migrate_vma_finalize(&m->migrate);
+	return 0;
 
-out_finalize:
+err_finalize:
+	memset(s->dst, 0, s->npages * sizeof(*s->dst));
 	migrate_vma_finalize(&m->migrate);
 	return err;
 }
@@ -1408,6 +1608,7 @@ static int drm_pagemap_migrate_checked(struct drm_pagemap_devmem_move *m)
 	if (err)
 		return err;
 
+	m->large = !mig->devmem || mig->devmem->size >= mig->end - mig->start;
 	err = drm_pagemap_collect_range(m);
 	if (err)
 		goto out_free;
@@ -1776,9 +1977,10 @@ EXPORT_SYMBOL_GPL(drm_pagemap_populate_mm);
  * @page: A device page in use, which the caller keeps where it is, usually by an
  *        mmu notifier.
  * @dev: The device that is to access it: the page's own or a peer.
- * @order: Order of the mapping.
+ * @order: Order of the mapping, see &drm_pagemap_ops.device_map.
  * @dir: Direction of the accesses.
- * @addr: The address, on success.  Undone by drm_pagemap_unmap_page().
+ * @addr: The address, on success, of @order or less.  Undone by
+ *        drm_pagemap_unmap_page().
  *
  * Context: Process context, may sleep if &drm_pagemap_ops.device_map does.
  *

@@ -5,6 +5,7 @@
 #include <linux/atomic.h>
 #include <linux/kref.h>
 #include <linux/list.h>
+#include <linux/minmax.h>
 #include <linux/types.h>
 
 #include <drm/drm_pagemap.h>
@@ -47,9 +48,28 @@ void drm_pagemap_zdd_put(struct drm_pagemap_zdd *zdd);
 bool drm_pagemap_zdd_disarm(struct drm_pagemap_zdd *zdd);
 void drm_pagemap_release_wait(const struct drm_pagemap_devmem *devmem);
 
-unsigned long drm_pagemap_run_length(const unsigned long *pfns,
-				     unsigned long npages, unsigned long max);
+/**
+ * drm_pagemap_run_length() - Length of the physically contiguous run
+ * @pfns: Page frame numbers.
+ * @npages: Number of entries in @pfns, at least 1.
+ * @max: Longest run to return, at least 1.
+ *
+ * Context: Any.
+ * Return: The number of first entries that are consecutive.
+ */
+static inline unsigned long
+drm_pagemap_run_length(const unsigned long *pfns, unsigned long npages,
+		       unsigned long max)
+{
+	unsigned long i;
 
+	npages = min(npages, max);
+	for (i = 1; i < npages; i++)
+		if (pfns[i] != pfns[0] + i)
+			break;
+
+	return i;
+}
 /**
  * struct drm_pagemap_window - a range of addresses around a CPU fault
  * @start: First address.
@@ -71,6 +91,7 @@ drm_pagemap_fault_window(unsigned long addr, unsigned long index,
  * @DRM_PAGEMAP_STEP_ZDD: Allocation of the struct drm_pagemap_zdd.
  * @DRM_PAGEMAP_STEP_RAM_PAGE: Allocation of pages of RAM.
  * @DRM_PAGEMAP_STEP_RAM_BLOCK: Allocation of a block of contiguous pages of RAM.
+ * @DRM_PAGEMAP_STEP_RAM_HUGE: Allocation of a huge page of RAM.
  * @DRM_PAGEMAP_STEP_DMA_MAP: DMA mapping of a run of pages.
  */
 enum drm_pagemap_step {
@@ -78,6 +99,7 @@ enum drm_pagemap_step {
 	DRM_PAGEMAP_STEP_ZDD,
 	DRM_PAGEMAP_STEP_RAM_PAGE,
 	DRM_PAGEMAP_STEP_RAM_BLOCK,
+	DRM_PAGEMAP_STEP_RAM_HUGE,
 	DRM_PAGEMAP_STEP_DMA_MAP,
 };
 

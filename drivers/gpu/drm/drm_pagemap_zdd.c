@@ -277,29 +277,6 @@ bool drm_pagemap_zdd_disarm(struct drm_pagemap_zdd *zdd)
 EXPORT_SYMBOL_IF_KUNIT(drm_pagemap_zdd_disarm);
 
 /**
- * drm_pagemap_run_length() - Length of the physically contiguous run
- * @pfns: Page frame numbers.
- * @npages: Number of entries in @pfns, at least 1.
- * @max: Longest run to return, at least 1.
- *
- * Context: Any.
- * Return: The number of first entries that are consecutive.
- */
-unsigned long drm_pagemap_run_length(const unsigned long *pfns,
-				     unsigned long npages, unsigned long max)
-{
-	unsigned long i;
-
-	npages = min(npages, max);
-	for (i = 1; i < npages; i++)
-		if (pfns[i] != pfns[0] + i)
-			break;
-
-	return i;
-}
-EXPORT_SYMBOL_IF_KUNIT(drm_pagemap_run_length);
-
-/**
  * drm_pagemap_fault_window() - The range that a CPU fault brings back
  * @addr: The faulting address, page aligned or not.
  * @index: Index, in pages, of the faulting page in the migrated range.

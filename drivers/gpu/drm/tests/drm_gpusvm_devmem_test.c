@@ -383,14 +383,14 @@ static void drm_gpusvm_test_get_device(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, gpusvm_mock_get(range, read_only), 0);
 	gpusvm_mock_expect_mapped(range, read_only);
 	KUNIT_EXPECT_PTR_EQ(test, range->dpagemap, &mdev->dpagemap);
-	KUNIT_EXPECT_EQ(test, atomic_read(&mdev->maps), CHUNK);
+	KUNIT_EXPECT_EQ(test, atomic_read(&mdev->maps), 1);
 	KUNIT_EXPECT_EQ(test, atomic_read(&mdev->unmaps), 0);
 	KUNIT_EXPECT_EQ(test, devmem_vm->map_calls, 0);
 	pagemap_mock_expect_resident(test, mdev, CHUNK);
 
 	KUNIT_EXPECT_EQ(test, pagemap_mock_read(addr, CHUNK, SEED), 0);
 	gpusvm_mock_expect_unmapped(range);
-	KUNIT_EXPECT_EQ(test, atomic_read(&mdev->unmaps), CHUNK);
+	KUNIT_EXPECT_EQ(test, atomic_read(&mdev->unmaps), 1);
 	KUNIT_EXPECT_EQ(test, gpusvm_mock_get(range, read_only), 0);
 	gpusvm_mock_expect_mapped(range, read_only);
 }
@@ -765,23 +765,50 @@ static void drm_gpusvm_test_evict_busy(struct kunit *test)
  * Huge pages.
  */
 
-static const unsigned long thp_params[] = { 1, 4, 16, 64, 512 };
-
-static void thp_desc(const unsigned long *p, char *desc)
+static unsigned int order_of(const struct drm_gpusvm_range *range,
+			     unsigned long k)
 {
-	snprintf(desc, KUNIT_PARAM_DESC_SIZE, "chunks of %lu pages", *p);
+	return range->dma_addr[k].order;
 }
 
-KUNIT_ARRAY_PARAM(thp, thp_params, thp_desc);
+/* The most pages that a mapping of RAM can have. */
+static unsigned long bus_limit(void)
+{
+	unsigned long most = dma_max_mapping_size(devmem_vm->dev) >> PAGE_SHIFT;
+
+	return rounddown_pow_of_two(max(most, 1UL));
+}
+
+struct thp_param {
+	const char *desc;
+	unsigned long npages;
+	bool devmem;
+};
+
+static const struct thp_param thp_params[] = {
+	{ "chunks of 1 page", 1 },
+	{ "chunks of 4 pages", 4 },
+	{ "chunks of 16 pages", 16 },
+	{ "chunks of 64 pages", 64 },
+	{ "chunks of 512 pages", 512 },
+	{ "chunks of 1 page on a device", 1, true },
+	{ "chunks of 4 pages on a device", 4, true },
+	{ "chunks of 16 pages on a device", 16, true },
+	{ "chunks of 64 pages on a device", 64, true },
+	{ "chunks of 512 pages on a device", 512, true },
+};
+
+KUNIT_ARRAY_PARAM_DESC(thp, thp_params, desc);
 
 /*
  * Succeeds if a range is mapped with the largest order that stays within it,
- * wherever in a huge page it is.
+ * wherever in a huge page, or in 2 MiB of device memory, it is.
  */
 static void drm_gpusvm_test_thp(struct kunit *test)
 {
-	const unsigned long npages = *(const unsigned long *)test->param_value;
-	unsigned long chunk = pages(npages), addr, at, most;
+	const struct thp_param *p = test->param_value;
+	unsigned long chunk = pages(p->npages), addr, at, most;
+	struct pagemap_mock_dev *mdev = dev(test, 0);
 	struct drm_gpusvm_range *range;
 
 	if (HPAGE_PMD_NR != 512)
@@ -795,17 +822,20 @@ static void drm_gpusvm_test_thp(struct kunit *test)
 						HPAGE_PMD_SIZE, &chunk, 1));
 
 	/* Bounce buffers are smaller than huge pages. */
-	most = max(dma_max_mapping_size(devmem_vm->dev) >> PAGE_SHIFT, 1UL);
-	most = min(npages, rounddown_pow_of_two(most));
+	most = p->devmem ? p->npages : min(p->npages, bus_limit());
+	if (p->devmem)
+		pagemap_mock_to_dev(mdev, addr, HPAGE_PMD_NR, 0);
 
 	for (at = addr; at < addr + HPAGE_PMD_SIZE;
 	     at += max(chunk, HPAGE_PMD_SIZE / 8)) {
 		range = gpusvm_mock_range(devmem_vm, at + chunk - 1);
 		KUNIT_ASSERT_EQ(test, drm_gpusvm_range_size(range), chunk);
 		KUNIT_EXPECT_EQ(test, gpusvm_mock_get(range, false), 0);
-		KUNIT_EXPECT_EQ(test, gpusvm_mock_num_maps(devmem_vm),
-				npages / most);
-		KUNIT_EXPECT_EQ(test, 1UL << range->dma_addr[0].order, most);
+		KUNIT_EXPECT_EQ(test, p->npages / most,
+				gpusvm_mock_num_maps(devmem_vm) +
+				atomic_read(&mdev->maps) -
+				atomic_read(&mdev->unmaps));
+		KUNIT_EXPECT_EQ(test, 1UL << order_of(range, 0), most);
 		gpusvm_mock_expect_mapped(range, false);
 		gpusvm_mock_remove(range);
 	}
@@ -830,6 +860,181 @@ static void drm_gpusvm_test_thp_hole(struct kunit *test)
 			KUNIT_EXPECT_EQ(test, 0,
 					pagemap_mock_read(addr + pages(i), 1,
 							  SEED));
+}
+
+/*
+ * Runs.
+ */
+
+static void place_together(struct kunit *test, unsigned long addr)
+{
+	pagemap_mock_to_dev(dev(test, 0), addr, CHUNK, 0);
+}
+
+static void place_one_by_one(struct kunit *test, unsigned long addr)
+{
+	dev(test, 0)->map_single = true;
+	place_together(test, addr);
+}
+
+static void place_scattered(struct kunit *test, unsigned long addr)
+{
+	pagemap_mock_to_dev(dev(test, 0), addr, CHUNK, PAGEMAP_MOCK_SCATTER);
+}
+
+/* Each page is in the place of the one before. */
+static void place_shifted(struct kunit *test, unsigned long addr)
+{
+	pagemap_mock_to_dev(dev(test, 0), addr + pages(CHUNK - 1), 1, 0);
+	pagemap_mock_to_dev(dev(test, 0), addr, CHUNK - 1, 0);
+}
+
+static void place_halves(struct kunit *test, unsigned long addr)
+{
+	pagemap_mock_to_dev(dev(test, 0), addr, CHUNK / 2, 0);
+	pagemap_mock_to_dev(dev(test, 0), addr + pages(CHUNK / 2), CHUNK / 2, 0);
+}
+
+static void place_halves_swapped(struct kunit *test, unsigned long addr)
+{
+	pagemap_mock_to_dev(dev(test, 0), addr + pages(CHUNK / 2), CHUNK / 2, 0);
+	pagemap_mock_to_dev(dev(test, 0), addr, CHUNK / 2, 0);
+}
+
+static void place_hole(struct kunit *test, unsigned long addr)
+{
+	place_together(test, addr);
+	gpusvm_mock_discard(addr + pages(5), 1);
+}
+
+/* A page of RAM amid the device pages, and one at either end. */
+static void place_around_ram(struct kunit *test, unsigned long addr)
+{
+	pagemap_mock_to_dev(dev(test, 0), addr + pages(1), 6, 0);
+	pagemap_mock_to_dev(dev(test, 0), addr + pages(8), 7, 0);
+}
+
+struct run_param {
+	const char *desc;
+	void (*place)(struct kunit *test, unsigned long addr);
+	unsigned int num_orders;
+	u8 order[CHUNK];
+};
+
+static const struct run_param run_params[] = {
+	{ "together", place_together, 1, { 4 } },
+	{ "together, but mapped one by one", place_one_by_one, CHUNK },
+	{ "scattered", place_scattered, CHUNK },
+	{ "shifted", place_shifted, CHUNK },
+	{ "two allocations, neighbours", place_halves, 1, { 4 } },
+	{ "two allocations, swapped", place_halves_swapped, 2, { 3, 3 } },
+	{ "a hole", place_hole, 5, { 2, 0, 0, 1, 3 } },
+	{ "RAM among them", place_around_ram, 13, { [8] = 1, 1, 1 } },
+};
+
+KUNIT_ARRAY_PARAM_DESC(run, run_params, desc);
+
+/*
+ * Succeeds if device pages are mapped together where they are contiguous and
+ * aligned, and not together with pages of RAM.
+ */
+static void drm_gpusvm_test_device_run(struct kunit *test)
+{
+	const struct run_param *p = test->param_value;
+	unsigned long addr = setup(test, CHUNK), i, k;
+	struct drm_gpusvm_range *range;
+
+	KUNIT_ASSERT_EQ(test, pagemap_mock_write(addr, CHUNK, SEED), 0);
+	p->place(test, addr);
+	range = gpusvm_mock_range(devmem_vm, addr);
+	KUNIT_ASSERT_EQ(test, drm_gpusvm_range_size(range), pages(CHUNK));
+	KUNIT_EXPECT_EQ(test, gpusvm_mock_get_mixed(range, false), 0);
+	gpusvm_mock_expect_mapped(range, false);
+	for (i = 0, k = 0; i < CHUNK; i += 1UL << order_of(range, k++))
+		KUNIT_EXPECT_EQ(test, order_of(range, k), p->order[k]);
+	KUNIT_EXPECT_EQ(test, k, p->num_orders);
+}
+
+/* Succeeds if what is left of a range is mapped with the orders it allows. */
+static void drm_gpusvm_test_device_run_unmap(struct kunit *test)
+{
+	static const unsigned int left[] = { 0, 8, 12 };
+	unsigned long addr = setup_on_dev(test, 0, CHUNK);
+	struct drm_gpusvm_range *range;
+	unsigned int i;
+
+	KUNIT_EXPECT_EQ(test, gpusvm_example_fault(devmem_vm, addr, true), 0);
+	KUNIT_EXPECT_EQ(test, gpusvm_mock_check_pt(devmem_vm), CHUNK);
+	range = gpusvm_mock_range(devmem_vm, addr);
+	KUNIT_EXPECT_EQ(test, order_of(range, 0), ilog2(CHUNK));
+
+	KUNIT_ASSERT_EQ(test, vm_munmap(addr + pages(4), pages(4)), 0);
+	KUNIT_EXPECT_EQ(test, gpusvm_mock_check_pt(devmem_vm), 0);
+	for (i = 0; i < ARRAY_SIZE(left); i++) {
+		KUNIT_EXPECT_EQ(test, 0,
+				gpusvm_example_fault(devmem_vm,
+						     addr + pages(left[i]),
+						     true));
+		range = gpusvm_mock_range(devmem_vm, addr + pages(left[i]));
+		KUNIT_ASSERT_EQ(test, drm_gpusvm_range_size(range), pages(4));
+		KUNIT_EXPECT_TRUE(test, range->flags.has_devmem_pages);
+		KUNIT_EXPECT_EQ(test, order_of(range, 0), 2);
+	}
+	KUNIT_EXPECT_EQ(test, gpusvm_mock_check_pt(devmem_vm), CHUNK - 4);
+	KUNIT_EXPECT_EQ(test, pagemap_mock_read(addr, 4, SEED), 0);
+	KUNIT_EXPECT_EQ(test, pagemap_mock_read(addr + pages(8), 8, SEED), 0);
+}
+
+/* The pages of the process, which are in RAM.  Returns whether they are a run. */
+static bool find_run(struct kunit *test, unsigned long addr, struct page **page,
+		     unsigned long npages)
+{
+	bool run = true;
+	unsigned long i;
+
+	for (i = 0; i < npages; i++) {
+		KUNIT_ASSERT_EQ(test, 1, pagemap_mock_pin(addr + pages(i),
+							  &page[i]));
+		unpin_user_page(page[i]);
+		run &= page_to_pfn(page[i]) == page_to_pfn(page[0]) + i;
+	}
+
+	return run && IS_ALIGNED(page_to_pfn(page[0]), npages);
+}
+
+/*
+ * Succeeds if contiguous pages of RAM take one mapping, although each of them
+ * is a folio of its own, and each becomes dirty if the device may write it.
+ */
+static void drm_gpusvm_test_ram_run(struct kunit *test)
+{
+	const bool read_only = *(const bool *)test->param_value;
+	unsigned long addr = setup(test, CHUNK), i;
+	struct drm_gpusvm_range *range;
+	struct page *page[CHUNK];
+	struct pagemap_mock_bo *bo;
+
+	/* Eviction brings them back to a block of RAM. */
+	KUNIT_ASSERT_EQ(test, pagemap_mock_write(addr, CHUNK, SEED), 0);
+	bo = pagemap_mock_to_dev(dev(test, 0), addr, CHUNK, 0);
+	KUNIT_ASSERT_EQ(test, pagemap_mock_evict(bo), 0);
+	if (!find_run(test, addr, page, CHUNK))
+		kunit_skip(test, "no contiguous RAM");
+	for (i = 0; i < CHUNK; i++) {
+		KUNIT_EXPECT_FALSE(test, PageCompound(page[i]));
+		ClearPageDirty(page[i]);
+	}
+
+	range = gpusvm_mock_range(devmem_vm, addr);
+	KUNIT_EXPECT_EQ(test, gpusvm_mock_get(range, read_only), 0);
+	gpusvm_mock_expect_mapped(range, read_only);
+	KUNIT_EXPECT_EQ(test, gpusvm_mock_num_maps(devmem_vm),
+			CHUNK / min(CHUNK, bus_limit()));
+	for (i = 0; i < CHUNK; i++) {
+		KUNIT_EXPECT_EQ(test, PageDirty(page[i]), !read_only);
+		SetPageDirty(page[i]);
+	}
+	KUNIT_EXPECT_EQ(test, pagemap_mock_read(addr, CHUNK, SEED), 0);
 }
 
 /* Succeeds with the real DMA API, also with half of a range on a device. */
@@ -1272,6 +1477,9 @@ static struct kunit_case gpusvm_devmem_cases[] = {
 	KUNIT_CASE(drm_gpusvm_test_evict_busy),
 	KUNIT_CASE_PARAM(drm_gpusvm_test_thp, thp_gen_params),
 	KUNIT_CASE(drm_gpusvm_test_thp_hole),
+	KUNIT_CASE_PARAM(drm_gpusvm_test_device_run, run_gen_params),
+	KUNIT_CASE(drm_gpusvm_test_device_run_unmap),
+	KUNIT_CASE_PARAM(drm_gpusvm_test_ram_run, read_only_gen_params),
 	KUNIT_CASE_PARAM(drm_gpusvm_test_real_dma, read_only_gen_params),
 	KUNIT_CASE_PARAM(drm_gpusvm_test_share, share_gen_params),
 	KUNIT_CASE(drm_gpusvm_test_mm_gone),

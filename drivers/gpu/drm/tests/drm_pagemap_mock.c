@@ -444,6 +444,8 @@ pagemap_mock_device_map(struct drm_pagemap *dpagemap, struct device *dev,
 		addr = (dma_addr_t)pagemap_mock_index(mdev, page) << PAGE_SHIFT;
 		atomic_inc(&mdev->maps);
 	}
+	if (mdev->map_single)
+		order = 0;
 
 	return drm_pagemap_device_addr_encode(addr, PAGEMAP_MOCK_PROTO, order,
 					      dir);

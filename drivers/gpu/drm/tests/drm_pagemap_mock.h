@@ -106,6 +106,7 @@ struct pagemap_mock_hook {
  * @maps: Calls of device_map() that succeeded.
  * @unmaps: Calls of device_unmap().
  * @unreachable: Whether device_map() fails for other devices.
+ * @map_single: Whether device_map() maps one page, whatever the order.
  * @alloc_asked: Pages that the last pagemap_mock_alloc() was asked for.
  * @alloc_calls: Number of calls of pagemap_mock_alloc().
  * @fault_window: &drm_pagemap_devmem.fault_window of what it makes.
@@ -131,6 +132,7 @@ struct pagemap_mock_dev {
 	atomic_t maps;
 	atomic_t unmaps;
 	bool unreachable;
+	bool map_single;
 	unsigned long alloc_asked;
 	unsigned int alloc_calls;
 	unsigned long fault_window;

@@ -522,6 +522,7 @@ void vsvm_pt_zap(struct vsvm_vm *vm, unsigned long start, unsigned long end);
 void vsvm_pt_prune(struct vsvm_vm *vm, unsigned long start, unsigned long end);
 bool vsvm_pt_walk(struct vsvm_vm *vm, unsigned long addr, bool write,
 		  struct drm_pagemap_device_addr *device_addr);
+unsigned int vsvm_pt_count_large(struct vsvm_vm *vm);
 void vsvm_pt_fini(struct vsvm_vm *vm);
 
 /* vsvm_range.c */

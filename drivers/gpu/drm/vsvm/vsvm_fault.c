@@ -239,7 +239,8 @@ static int vsvm_fault_check_places(struct vsvm_fault *fault,
 		return 0;
 
 	for (i = 0; i < n; i += 1UL << device_addr->order, device_addr++) {
-		on_device += device_addr->proto != DRM_INTERCONNECT_SYSTEM;
+		if (device_addr->proto != DRM_INTERCONNECT_SYSTEM)
+			on_device += 1UL << device_addr->order;
 		*evict |= fault->advice.advice == DRM_VSVM_ADVICE_DEVICE &&
 			  vsvm_mem_is_peer(fault->vm->vdev, device_addr);
 	}

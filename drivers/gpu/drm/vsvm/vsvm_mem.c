@@ -130,13 +130,34 @@ static void vsvm_bo_free_blocks(struct vsvm_device *vdev, struct vsvm_bo *bo)
 }
 
 /*
+ * Find a hole for up to @npages pages.  It is aligned to its size, as is the
+ * range of addresses that it is for, so that a device can map all of it at once.
+ * Without such a hole, take the largest that there is.
+ */
+static int vsvm_block_insert(struct vsvm_pool *pool, struct vsvm_block *block,
+			     unsigned long npages)
+{
+	int ret;
+
+	do {
+		ret = drm_mm_insert_node_generic(&pool->mm, &block->node,
+						 npages,
+						 rounddown_pow_of_two(npages),
+						 0, DRM_MM_INSERT_BEST);
+		npages = npages > 1 ? rounddown_pow_of_two(npages - 1) : 0;
+	} while (ret == -ENOSPC && npages);
+
+	return ret;
+}
+
+/*
  * Find memory for @bo, in one piece if there is such a hole, otherwise in as
  * many as it takes.
  */
 static int vsvm_bo_alloc_blocks(struct vsvm_device *vdev, struct vsvm_bo *bo)
 {
 	struct vsvm_pool *pool = &vdev->pool;
-	unsigned long left = bo->npages, run = left;
+	unsigned long left = bo->npages;
 	struct vsvm_block *block;
 	int ret;
 
@@ -152,18 +173,15 @@ static int vsvm_bo_alloc_blocks(struct vsvm_device *vdev, struct vsvm_bo *bo)
 			goto err_free;
 		}
 
-		run = min(run, left);
-		do {
-			ret = drm_mm_insert_node(&pool->mm, &block->node, run);
-		} while (ret && (run /= 2));
+		ret = vsvm_block_insert(pool, block, left);
 		if (ret) {
 			kfree(block);
 			goto err_free;
 		}
 
 		list_add_tail(&block->link, &bo->blocks);
-		pool->free -= run;
-		left -= run;
+		pool->free -= block->node.size;
+		left -= block->node.size;
 	}
 
 	if (bo->client) {

@@ -7,6 +7,14 @@
  * DMA_TO_DEVICE is read only, DMA_BIDIRECTIONAL is also written.  Since a
  * mapping at bus address 0 is a mapping, no entry is DMA_NONE and not 0.
  *
+ * Memory that is contiguous and aligned takes one entry for a whole leaf: the
+ * first, with the order of a leaf, and the others are empty.  This stands for
+ * the large translation that hardware would have in the level above, and in the
+ * TLB.  The leaf stays, so that the memory can be mapped page by page again
+ * without an allocation.  A large translation is never split: GPU SVM undoes the
+ * mappings of a range as a whole, and a large translation is one mapping.  The
+ * next fault maps what is left with the orders that are possible then.
+ *
  * Entries are read and written by the worker of the VM, which holds the
  * notifier lock for reading, and zapped by mmu notifiers, which hold it for
  * writing.  Leaves come and go by the worker only: they are allocated without
@@ -22,6 +30,7 @@
 
 #define VSVM_LEAF_SHIFT		PMD_SHIFT
 #define VSVM_LEAF_ENTRIES	PTRS_PER_PTE
+#define VSVM_LEAF_ORDER		(PMD_SHIFT - PAGE_SHIFT)
 
 /**
  * struct vsvm_leaf - a table of page table entries
@@ -108,20 +117,53 @@ int vsvm_pt_prepare(struct vsvm_vm *vm, unsigned long start, unsigned long end)
 	return 0;
 }
 
+/* Whether the leaf has one entry, for all of its pages. */
+static bool vsvm_pt_is_large(const struct vsvm_leaf *leaf)
+{
+	return drm_pagemap_device_addr_unpack(leaf->entry[0]).order ==
+	       VSVM_LEAF_ORDER;
+}
+
+static bool vsvm_pt_fits_large(unsigned long start, unsigned long end,
+			       const struct drm_pagemap_device_addr *device_addr)
+{
+	return IS_ALIGNED(start | device_addr->addr, BIT(VSVM_LEAF_SHIFT)) &&
+	       end - start == BIT(VSVM_LEAF_SHIFT);
+}
+
+/* The pages from @start to @end, which are in one leaf. */
+static void vsvm_pt_map_leaf(struct vsvm_vm *vm, unsigned long start,
+			     unsigned long end,
+			     struct drm_pagemap_device_addr device_addr)
+{
+	struct vsvm_leaf *leaf = vsvm_pt_leaf(vm, start);
+	unsigned long addr;
+
+	if (vsvm_pt_fits_large(start, end, &device_addr)) {
+		device_addr.order = VSVM_LEAF_ORDER;
+		leaf->entry[0] = drm_pagemap_device_addr_pack(device_addr);
+		return;
+	}
+
+	device_addr.order = 0;
+	for (addr = start; addr < end; addr += PAGE_SIZE) {
+		leaf->entry[vsvm_pt_index(addr)] =
+			drm_pagemap_device_addr_pack(device_addr);
+		device_addr.addr += PAGE_SIZE;
+	}
+}
+
 /* The pages that one address covers, as far as they are before @end. */
 static void vsvm_pt_map_run(struct vsvm_vm *vm, unsigned long start,
 			    unsigned long end,
 			    struct drm_pagemap_device_addr device_addr)
 {
-	struct vsvm_leaf *leaf;
-	unsigned long addr;
+	unsigned long addr, next;
 
-	device_addr.order = 0;
-	for (addr = start; addr < end; addr += PAGE_SIZE) {
-		leaf = vsvm_pt_leaf(vm, addr);
-		leaf->entry[vsvm_pt_index(addr)] =
-			drm_pagemap_device_addr_pack(device_addr);
-		device_addr.addr += PAGE_SIZE;
+	for (addr = start; addr < end; addr = next) {
+		next = vsvm_pt_next(addr, end);
+		vsvm_pt_map_leaf(vm, addr, next, device_addr);
+		device_addr.addr += next - addr;
 	}
 }
 
@@ -186,6 +228,10 @@ void vsvm_pt_zap(struct vsvm_vm *vm, unsigned long start, unsigned long end)
 		leaf = vsvm_pt_leaf(vm, addr);
 		if (!leaf)
 			continue;
+		if (vsvm_pt_is_large(leaf)) {
+			leaf->entry[0] = vsvm_pt_none();
+			continue;
+		}
 		for (; addr < next; addr += PAGE_SIZE)
 			leaf->entry[vsvm_pt_index(addr)] = vsvm_pt_none();
 	}
@@ -240,17 +286,48 @@ void vsvm_pt_prune(struct vsvm_vm *vm, unsigned long start, unsigned long end)
 bool vsvm_pt_walk(struct vsvm_vm *vm, unsigned long addr, bool write,
 		  struct drm_pagemap_device_addr *device_addr)
 {
+	unsigned long index = vsvm_pt_index(addr);
 	struct vsvm_leaf *leaf;
+	bool large;
 
 	lockdep_assert_held(&vm->gpusvm.notifier_lock);
 
 	leaf = vsvm_pt_leaf(vm, addr);
-	if (!leaf || !vsvm_pt_present(leaf->entry[vsvm_pt_index(addr)]))
+	if (!leaf)
 		return false;
 
+	large = vsvm_pt_is_large(leaf);
 	*device_addr =
-		drm_pagemap_device_addr_unpack(leaf->entry[vsvm_pt_index(addr)]);
+		drm_pagemap_device_addr_unpack(leaf->entry[large ? 0 : index]);
+	if (device_addr->dir == DMA_NONE)
+		return false;
+	if (large)
+		device_addr->addr += index << PAGE_SHIFT;
+	device_addr->order = 0;
 	return !write || device_addr->dir != DMA_TO_DEVICE;
+}
+
+/**
+ * vsvm_pt_count_large() - Number of large translations
+ * @vm: The VM.
+ *
+ * Context: The SVM lock is held, which keeps the leaves.  Takes the notifier
+ * lock.
+ * Return: The number of leaves with one entry for all of their pages.
+ */
+unsigned int vsvm_pt_count_large(struct vsvm_vm *vm)
+{
+	struct vsvm_leaf *leaf;
+	unsigned int n = 0;
+	unsigned long index;
+
+	lockdep_assert_held(&vm->svm_lock);
+
+	drm_gpusvm_notifier_lock(&vm->gpusvm);
+	xa_for_each(&vm->leaves, index, leaf)
+		n += vsvm_pt_is_large(leaf);
+	drm_gpusvm_notifier_unlock(&vm->gpusvm);
+	return n;
 }
 
 /**

@@ -267,7 +267,7 @@ void vsvm_range_fini(struct vsvm_vm *vm)
 }
 
 /**
- * vsvm_range_print() - Print the ranges of a VM
+ * vsvm_range_print() - Print the ranges of a VM, and how they are mapped
  * @vm: The VM.
  * @p: Where to.
  *
@@ -280,6 +280,7 @@ void vsvm_range_print(struct vsvm_vm *vm, struct drm_printer *p)
 
 	if (mutex_lock_killable(&vm->svm_lock))
 		return;
+	drm_printf(p, "  large translations: %u\n", vsvm_pt_count_large(vm));
 	list_for_each_entry(range, &vm->ranges, link) {
 		flags.__flags = READ_ONCE(range->base.flags.__flags);
 		drm_printf(p, "  %#lx-%#lx%s%s%s\n",

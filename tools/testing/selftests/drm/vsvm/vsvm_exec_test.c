@@ -1373,25 +1373,49 @@ TEST_F_TIMEOUT(endless, memory_is_flat, 2 * TIMEOUT)
 	EXPECT_GT(before + SLACK_KIB, after);
 }
 
-/* Number of ranges that this process has on a device, from debugfs, or -1. */
-static int count_ranges(void)
+/* What debugfs says about the VMs of this process on a device. */
+struct vms {
+	int ranges;
+	int large;
+};
+
+static int read_vms(struct vms *vms)
 {
 	FILE *file = fopen("/sys/kernel/debug/dri/vsvm.0/vsvm-vms", "r");
 	bool mine = false;
 	unsigned long start, end;
-	int pid, n = 0;
+	int pid, n;
 	char line[128];
 
 	if (!file)
-		return -1;
+		return -errno;
+	memset(vms, 0, sizeof(*vms));
 	while (fgets(line, sizeof(line), file)) {
 		if (sscanf(line, "vm %*u: pid: %d", &pid) == 1)
 			mine = pid == getpid();
+		else if (mine && sscanf(line, " large translations: %d", &n) == 1)
+			vms->large += n;
 		else if (mine && sscanf(line, " %lx-%lx", &start, &end) == 2)
-			n++;
+			vms->ranges++;
 	}
 	fclose(file);
-	return n;
+	return 0;
+}
+
+/* Number of ranges of this process, or -1. */
+static int count_ranges(void)
+{
+	struct vms vms;
+
+	return read_vms(&vms) ? -1 : vms.ranges;
+}
+
+/* Number of translations for as much memory as a large page, or -1. */
+static int count_large(void)
+{
+	struct vms vms;
+
+	return read_vms(&vms) ? -1 : vms.large;
 }
 
 /* Each page a mapping of its own: the device maps no more than it may. */
@@ -1468,6 +1492,188 @@ TEST_F_TIMEOUT(lru, used_stays, TIMEOUT)
 				     DRM_VSVM_PLACE_DEVICE));
 	EXPECT_EQ(0, vsvm_count(&self->gpu, self->mem + self->chunk,
 				self->chunk, DRM_VSVM_PLACE_DEVICE));
+}
+
+/*
+ * Large translations: two of them, until something happens to the memory.
+ */
+
+FIXTURE(large)
+{
+	struct vsvm_gpu gpu;
+	size_t page;
+	size_t chunk;
+	size_t size;
+	char *mem;
+};
+
+FIXTURE_SETUP(large)
+{
+	struct drm_vsvm_advise advise = {};
+
+	ASSERT_EQ(0, vsvm_gpu_open(&self->gpu, 0));
+	self->page = getpagesize();
+	self->chunk = self->gpu.query.chunk_size;
+	self->size = 2 * self->chunk;
+	self->mem = vsvm_alloc(self->size, self->chunk);
+	ASSERT_NE(NULL, self->mem);
+	if (count_large() < 0)
+		SKIP(return, "needs debugfs, and the right to read it");
+	if (self->chunk / self->page != self->page / sizeof(uint64_t) ||
+	    self->gpu.query.vram_size < 2 * self->size)
+		SKIP(return, "no large pages, or no device memory for them");
+
+	/* The CPU takes back no more than the page that it accesses. */
+	advise.vm_id = self->gpu.vm;
+	advise.start = (uintptr_t)self->mem;
+	advise.size = self->size;
+	advise.fault_window = self->page;
+	ASSERT_EQ(0, vsvm_ioctl(self->gpu.fd, DRM_IOCTL_VSVM_ADVISE, &advise));
+	vsvm_fill(self->mem, self->size, 5);
+}
+
+FIXTURE_TEARDOWN(large)
+{
+	munmap(self->mem, self->size);
+	EXPECT_EQ(0, vsvm_wait_used(self->gpu.fd, self->gpu.stats.vram_used));
+	vsvm_gpu_close(&self->gpu);
+}
+
+/* The device reads what the process has there. */
+static void check_sum(struct __test_metadata *_metadata,
+		      const struct vsvm_gpu *gpu, const char *mem, size_t size)
+{
+	uint64_t sum;
+
+	ASSERT_EQ(0, vsvm_gpu_checksum(gpu, mem, size, &sum));
+	EXPECT_EQ(vsvm_checksum(mem, size), sum);
+}
+
+/* On the device with two large translations. */
+static void map_large(struct __test_metadata *_metadata,
+		      const struct vsvm_gpu *gpu, char *mem, size_t size)
+{
+	uint64_t sum, seen = vsvm_checksum(mem, size);
+
+	ASSERT_EQ(0, vsvm_gpu_checksum(gpu, mem, size, &sum));
+	ASSERT_EQ(seen, sum);
+	ASSERT_EQ(2, count_large());
+	ASSERT_EQ((long)(size / getpagesize()),
+		  vsvm_count(gpu, mem, size, DRM_VSVM_PLACE_DEVICE));
+}
+
+TEST_F_TIMEOUT(large, device, TIMEOUT)
+{
+	map_large(_metadata, &self->gpu, self->mem, self->size);
+	ASSERT_EQ(0, vsvm_gpu_fill(&self->gpu, self->mem, self->size, 8));
+	EXPECT_EQ(2, count_large());
+	EXPECT_EQ(-1, vsvm_verify_value(self->mem, self->size, 8));
+	EXPECT_EQ(0, count_large());
+}
+
+/* A huge page in RAM, if there is one, and no bounce buffer before it. */
+TEST_F_TIMEOUT(large, system, TIMEOUT)
+{
+	/* Where there is a page table there will be no huge page. */
+	ASSERT_EQ(0, munmap(self->mem, self->size));
+	self->mem = vsvm_alloc(self->size, self->chunk);
+	ASSERT_NE(NULL, self->mem);
+	ASSERT_EQ(0, vsvm_advise(&self->gpu, self->mem, self->size,
+				 DRM_VSVM_ADVICE_SYSTEM));
+	if (madvise(self->mem, self->size, MADV_HUGEPAGE))
+		SKIP(return, "no huge pages");
+	vsvm_fill(self->mem, self->size, 6);
+	if (vsvm_mapped_huge(self->mem, self->size) != (long)self->size)
+		SKIP(return, "no huge pages");
+	check_sum(_metadata, &self->gpu, self->mem, self->size);
+	if (!count_large())
+		SKIP(return, "bounce buffers");
+	EXPECT_EQ(2, count_large());
+	EXPECT_EQ(-1, vsvm_verify(self->mem, self->size, 6));
+	EXPECT_EQ(2, count_large());
+}
+
+TEST_F_TIMEOUT(large, munmap, TIMEOUT)
+{
+	char *hole = self->mem + self->chunk / 2;
+	size_t before = self->chunk / 2, after = before - self->page;
+
+	map_large(_metadata, &self->gpu, self->mem, self->size);
+	ASSERT_EQ(0, munmap(hole, self->page));
+	EXPECT_EQ(1, count_large());
+	EXPECT_EQ(EFAULT, vsvm_gpu_fill(&self->gpu, hole, 8, 1));
+	ASSERT_EQ(0, vsvm_gpu_fill(&self->gpu, self->mem, before, 2));
+	ASSERT_EQ(0, vsvm_gpu_fill(&self->gpu, hole + self->page, after, 3));
+	EXPECT_EQ(1, count_large());
+	EXPECT_EQ(-1, vsvm_verify_value(self->mem, before, 2));
+	EXPECT_EQ(-1, vsvm_verify_value(hole + self->page, after, 3));
+	EXPECT_EQ(1, count_large());
+	check_sum(_metadata, &self->gpu, self->mem + self->chunk, self->chunk);
+}
+
+TEST_F_TIMEOUT(large, dontneed, TIMEOUT)
+{
+	char *hole = self->mem + self->chunk / 2;
+	uint64_t old = 1;
+
+	map_large(_metadata, &self->gpu, self->mem, self->size);
+	ASSERT_EQ(0, madvise(hole, self->page, MADV_DONTNEED));
+	EXPECT_EQ(1, count_large());
+	ASSERT_EQ(0, vsvm_gpu_add(&self->gpu, hole + 8, 7, &old));
+	EXPECT_EQ(0ULL, old);
+	/* The pages around it are mapped as before, but not at once. */
+	EXPECT_EQ(1, count_large());
+	check_sum(_metadata, &self->gpu, self->mem, self->size);
+	EXPECT_EQ(7ULL, *(uint64_t *)(hole + 8));
+}
+
+/* A page comes back, and goes to the device again, but not to its place. */
+TEST_F_TIMEOUT(large, cpu_fault, TIMEOUT)
+{
+	char *page = self->mem + self->chunk / 2;
+
+	map_large(_metadata, &self->gpu, self->mem, self->size);
+	vsvm_touch(page);
+	EXPECT_EQ(1, count_large());
+	EXPECT_EQ(1, vsvm_count(&self->gpu, self->mem, self->size,
+				DRM_VSVM_PLACE_SYSTEM));
+	ASSERT_EQ(0, vsvm_gpu_fill(&self->gpu, page, self->page, 9));
+	EXPECT_EQ(0, vsvm_count(&self->gpu, self->mem, self->size,
+				DRM_VSVM_PLACE_SYSTEM));
+	EXPECT_EQ(-1, vsvm_verify_value(page, self->page, 9));
+	check_sum(_metadata, &self->gpu, self->mem, self->size);
+
+	/* All of it comes back, and to one place. */
+	ASSERT_EQ(0, vsvm_prefetch(&self->gpu, self->mem, self->size,
+				   DRM_VSVM_PLACE_SYSTEM));
+	EXPECT_EQ(0, count_large());
+	map_large(_metadata, &self->gpu, self->mem, self->size);
+}
+
+/* Device memory in small pieces, of which every other one is free. */
+TEST_F_TIMEOUT(large, fragmented, TIMEOUT)
+{
+	size_t piece = self->chunk / 32, i, n;
+	size_t size = self->gpu.query.vram_size;
+	char *filler;
+
+	n = (size - self->gpu.stats.vram_used) / piece;
+	filler = vsvm_alloc(n * piece, self->chunk);
+	ASSERT_NE(NULL, filler);
+	for (i = 0; i < n; i++)
+		ASSERT_EQ(0, vsvm_prefetch(&self->gpu, filler + i * piece,
+					   piece, DRM_VSVM_PLACE_DEVICE));
+	for (i = 0; i < n; i += 2)
+		ASSERT_EQ(0, munmap(filler + i * piece, piece));
+	ASSERT_EQ(0, vsvm_wait_used(self->gpu.fd, self->gpu.stats.vram_used +
+						  n / 2 * piece));
+	ASSERT_EQ(0, vsvm_gpu_fill(&self->gpu, self->mem, self->size, 4));
+	EXPECT_EQ(0, count_large());
+	EXPECT_EQ((long)(self->size / self->page),
+		  vsvm_count(&self->gpu, self->mem, self->size,
+			     DRM_VSVM_PLACE_DEVICE));
+	EXPECT_EQ(-1, vsvm_verify_value(self->mem, self->size, 4));
+	munmap(filler, n * piece);
 }
 
 TEST_HARNESS_MAIN

@@ -652,4 +652,167 @@ TEST_F_TIMEOUT(huge, stress, TIMEOUT)
 		EXPECT_LT(swapped, vsvm_file_figure("/proc/vmstat", "pswpout"));
 }
 
+/* One huge page, with nobody else at work on it */
+FIXTURE(page) {
+	struct vsvm_gpu gpu;
+	char *mem;
+};
+
+FIXTURE_SETUP(page)
+{
+	if (access(THP, F_OK))
+		SKIP(return, "the kernel has no huge pages");
+	ASSERT_EQ(0, vsvm_gpu_open(&self->gpu, 0));
+	self->mem = vsvm_alloc(HUGE, HUGE);
+	ASSERT_NE(NULL, self->mem);
+	ASSERT_EQ(0, madvise(self->mem, HUGE, MADV_HUGEPAGE));
+	vsvm_fill(self->mem, HUGE, 1);
+	if (vsvm_mapped_huge(self->mem, HUGE) != HUGE)
+		SKIP(return, "no huge page");
+}
+
+FIXTURE_TEARDOWN(page)
+{
+	munmap(self->mem, HUGE);
+	EXPECT_EQ(0, vsvm_wait_used(self->gpu.fd, self->gpu.stats.vram_used));
+	vsvm_gpu_close(&self->gpu);
+}
+
+/* All of it, which may take more than a try. */
+static int to_device(const struct vsvm_gpu *gpu, char *mem)
+{
+	int i, ret = -EBUSY;
+
+	for (i = 0; ret == -EBUSY && i < 50; i++) {
+		ret = vsvm_prefetch(gpu, mem, HUGE, DRM_VSVM_PLACE_DEVICE);
+		if (ret == -EBUSY)
+			usleep(10000);
+	}
+	return ret;
+}
+
+TEST_F(page, is_huge_after_cpu_fault)
+{
+	ASSERT_EQ(0, to_device(&self->gpu, self->mem));
+	EXPECT_EQ(0, vsvm_mapped_huge(self->mem, HUGE));
+	load((uint64_t *)(self->mem + HUGE / 2));
+	EXPECT_EQ(HUGE, vsvm_mapped_huge(self->mem, HUGE));
+	EXPECT_EQ(-1, vsvm_verify(self->mem, HUGE, 1));
+}
+
+TEST_F(page, is_huge_after_prefetch_to_system)
+{
+	ASSERT_EQ(0, to_device(&self->gpu, self->mem));
+	ASSERT_EQ(0, vsvm_prefetch(&self->gpu, self->mem, HUGE,
+				   DRM_VSVM_PLACE_SYSTEM));
+	EXPECT_EQ(HUGE, vsvm_mapped_huge(self->mem, HUGE));
+	EXPECT_EQ(-1, vsvm_verify(self->mem, HUGE, 1));
+}
+
+TEST_F(page, is_huge_after_eviction)
+{
+	size_t size = self->gpu.query.vram_size / HUGE * HUGE, i;
+	char *other = vsvm_alloc(size, HUGE);
+
+	ASSERT_NE(NULL, other);
+	ASSERT_EQ(0, to_device(&self->gpu, self->mem));
+	for (i = 0; i < size; i += HUGE)
+		EXPECT_EQ(0, to_device(&self->gpu, other + i));
+	EXPECT_EQ(HUGE, vsvm_mapped_huge(self->mem, HUGE));
+	EXPECT_EQ(-1, vsvm_verify(self->mem, HUGE, 1));
+	munmap(other, size);
+}
+
+/* What is shared by fork() is split for both, and stays so. */
+TEST_F(page, shared_by_fork)
+{
+	int pipefd[2];
+	pid_t pid;
+	char c;
+
+	ASSERT_EQ(0, pipe(pipefd));
+	pid = fork();
+	if (!pid) {
+		close(pipefd[1]);
+		if (read(pipefd[0], &c, 1) != 1)
+			_exit(1);
+		_exit(vsvm_verify(self->mem, HUGE, 1) == -1 ? 0 : 2);
+	}
+	close(pipefd[0]);
+	ASSERT_LT(0, pid);
+	EXPECT_EQ(0, to_device(&self->gpu, self->mem));
+	EXPECT_EQ(0, vsvm_gpu_fill(&self->gpu, self->mem, HUGE / 2, 7));
+	EXPECT_EQ(1, write(pipefd[1], "", 1));
+	close(pipefd[1]);
+	EXPECT_EQ(0, vsvm_wait_child(pid));
+	EXPECT_EQ(-1, vsvm_verify_value(self->mem, HUGE / 2, 7));
+}
+
+/* Where a part of it was unmapped, protected or moved, base pages come back. */
+TEST_F(page, changed_on_device)
+{
+	size_t part = HUGE / 8;
+	char *moved;
+
+	ASSERT_EQ(0, to_device(&self->gpu, self->mem));
+	EXPECT_EQ(0, munmap(self->mem + part, part));
+	EXPECT_EQ(0, mprotect(self->mem + 2 * part, part, PROT_READ));
+	moved = mremap(self->mem + 3 * part, part, part,
+		       MREMAP_MAYMOVE);
+	ASSERT_NE(MAP_FAILED, moved);
+	vsvm_fill(self->mem, part, 2);
+	EXPECT_EQ(0, mprotect(self->mem + 2 * part, part,
+			      PROT_READ | PROT_WRITE));
+	EXPECT_EQ(-1, vsvm_verify(self->mem, part, 2));
+	EXPECT_EQ(0, vsvm_mapped_huge(self->mem, HUGE));
+	EXPECT_EQ(0, vsvm_gpu_fill(&self->gpu, self->mem + 4 * part, part, 3));
+	EXPECT_EQ(-1, vsvm_verify_value(self->mem + 4 * part, part, 3));
+}
+
+TEST_F(page, locked)
+{
+	ASSERT_EQ(0, to_device(&self->gpu, self->mem));
+	ASSERT_EQ(0, mlock(self->mem, HUGE));
+	EXPECT_EQ(-1, vsvm_verify(self->mem, HUGE, 1));
+	EXPECT_EQ(0, to_device(&self->gpu, self->mem));
+	EXPECT_EQ(-1, vsvm_verify(self->mem, HUGE, 1));
+	EXPECT_EQ(0, munlock(self->mem, HUGE));
+}
+
+#define STATS_DIR "/sys/kernel/mm/transparent_hugepage/hugepages-2048kB/stats/"
+
+static long nr_huge(void)
+{
+	return vsvm_file_figure("/proc/vmstat", "nr_anon_transparent_hugepages");
+}
+
+static long nr_anon_folios(void)
+{
+	return vsvm_file_figure(STATS_DIR "nr_anon", "");
+}
+
+/* Each huge page is counted once, wherever it goes. */
+TEST_F(page, statistics)
+{
+	long huge = nr_huge(), folios = nr_anon_folios();
+	int i;
+
+	for (i = 0; i < 20; i++) {
+		ASSERT_EQ(0, to_device(&self->gpu, self->mem));
+		if (i % 2) {
+			ASSERT_EQ(0, vsvm_prefetch(&self->gpu, self->mem, HUGE,
+						   DRM_VSVM_PLACE_SYSTEM));
+		} else {
+			load((uint64_t *)self->mem);
+		}
+		ASSERT_EQ(HUGE, vsvm_mapped_huge(self->mem, HUGE));
+	}
+	for (i = 0; i < 100 && (nr_huge() != huge ||
+				nr_anon_folios() != folios); i++)
+		usleep(20000);
+	EXPECT_EQ(huge, nr_huge());
+	EXPECT_EQ(folios, nr_anon_folios());
+	EXPECT_EQ(-1, vsvm_verify(self->mem, HUGE, 1));
+}
+
 TEST_HARNESS_MAIN

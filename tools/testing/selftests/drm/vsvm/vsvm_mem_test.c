@@ -1753,6 +1753,62 @@ TEST_F_TIMEOUT(gpu, memcg_limit, TIMEOUT)
 	EXPECT_EQ(0, rmdir(CGROUP));
 }
 
+/* A huge page to the device and back, again and again, charged all the time */
+static int work_in_huge_page(struct vsvm_gpu *gpu)
+{
+	double end = vsvm_now_ms() + 2000;
+	char *mem = vsvm_alloc(2 * MiB, 2 * MiB);
+	long before, after;
+	int round, ret, i;
+
+	if (!mem || madvise(mem, 2 * MiB, MADV_HUGEPAGE))
+		return 3;
+	vsvm_fill(mem, 2 * MiB, 1);
+	/* Settled, see below. */
+	sleep(vsvm_debug_kernel() ? 5 : 3);
+	before = cgroup_figure(CGROUP "/memory.stat", "anon ");
+	for (round = 0; round < 10000 &&
+	     (round < 50 || vsvm_now_ms() < end); round++) {
+		ret = vsvm_prefetch(gpu, mem, 2 * MiB, DRM_VSVM_PLACE_DEVICE);
+		if (ret && ret != -EBUSY)
+			return 4;
+		if (round % 2)
+			ret = vsvm_prefetch(gpu, mem, 2 * MiB,
+					    DRM_VSVM_PLACE_SYSTEM);
+		else
+			mem[MiB]++;
+		if (ret && ret != -EBUSY)
+			return 5;
+		if (!(round % 2))
+			mem[MiB]--;
+	}
+	/*
+	 * The kernel adds up the figures of all CPUs now and then.  The stack
+	 * may have grown by a few pages, but not by one for each round.
+	 */
+	for (i = 0; i < 60; i++) {
+		after = cgroup_figure(CGROUP "/memory.stat", "anon ");
+		if (labs(after - before) < 64 * 1024)
+			break;
+		usleep(100000);
+	}
+	printf("# %d rounds: %ld bytes charged before, %ld after\n", round,
+	       before, after);
+	if (vsvm_verify(mem, 2 * MiB, 1) != -1)
+		return 6;
+	if (before < (long)(2 * MiB))
+		return 7;
+	return labs(after - before) < 64 * 1024 ? 0 : 8;
+}
+
+TEST_F_TIMEOUT(gpu, memcg_charges_huge_page_once, TIMEOUT)
+{
+	EXPECT_EQ(0, run_in_cgroup("max", work_in_huge_page));
+	EXPECT_EQ(0, vsvm_wait_used(self->gpu.fd, self->gpu.stats.vram_used));
+	EXPECT_EQ(0, cgroup_figure(CGROUP "/memory.stat", "anon "));
+	EXPECT_EQ(0, rmdir(CGROUP));
+}
+
 /* A table of the device has 512 entries, of eight bytes. */
 #define TABLE_ENTRIES	512
 #define TABLE_SIZE	(TABLE_ENTRIES * 8L)

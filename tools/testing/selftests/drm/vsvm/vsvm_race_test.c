@@ -813,11 +813,31 @@ static void *keep_faulting(void *arg)
 	return NULL;
 }
 
+/* The device goes after @ms, and the workers end by themselves. */
+static void unplug_during(struct __test_metadata *_metadata,
+			  struct worker *worker, unsigned int ms)
+{
+	int i, ret;
+
+	usleep(ms * 1000);
+	ret = vsvm_bind(0, false);
+	EXPECT_EQ(0, ret);
+	if (ret)
+		atomic_store(worker->stop, true);
+	for (i = 0; i < THREADS; i++) {
+		pthread_join(worker[i].thread, NULL);
+		EXPECT_EQ(0, worker[i].error) {
+			TH_LOG("thread %d", i);
+		}
+		vsvm_gpu_close(&worker[i].gpu);
+	}
+}
+
 TEST_F_TIMEOUT(unplug, during_faults, TIMEOUT)
 {
 	struct worker worker[THREADS];
 	atomic_bool stop = false;
-	int i, ret;
+	int i;
 
 	for (i = 0; i < THREADS; i++) {
 		worker[i] = (struct worker) {
@@ -830,20 +850,7 @@ TEST_F_TIMEOUT(unplug, during_faults, TIMEOUT)
 		ASSERT_EQ(0, pthread_create(&worker[i].thread, NULL,
 					    keep_faulting, &worker[i]));
 	}
-	usleep(300 * 1000);
-	ret = vsvm_bind(0, false);
-	EXPECT_EQ(0, ret);
-	/* They end by themselves, if there is a reason. */
-	if (ret)
-		atomic_store(&stop, true);
-	for (i = 0; i < THREADS; i++)
-		pthread_join(worker[i].thread, NULL);
-	for (i = 0; i < THREADS; i++) {
-		EXPECT_EQ(0, worker[i].error) {
-			TH_LOG("thread %d", i);
-		}
-		vsvm_gpu_close(&worker[i].gpu);
-	}
+	unplug_during(_metadata, worker, 300);
 }
 
 static void *keep_evicting(void *arg)
@@ -874,7 +881,7 @@ TEST_F_TIMEOUT(unplug, during_eviction, TIMEOUT)
 	size_t size = self->gpu.query.vram_size * 3 / 4;
 	struct worker worker[THREADS];
 	atomic_bool stop = false;
-	int i, ret;
+	int i;
 
 	for (i = 0; i < THREADS; i++) {
 		worker[i] = (struct worker) {
@@ -889,20 +896,9 @@ TEST_F_TIMEOUT(unplug, during_eviction, TIMEOUT)
 		ASSERT_EQ(0, pthread_create(&worker[i].thread, NULL,
 					    keep_evicting, &worker[i]));
 	}
-	usleep(500 * 1000);
-	ret = vsvm_bind(0, false);
-	EXPECT_EQ(0, ret);
-	/* They end by themselves, if there is a reason. */
-	if (ret)
-		atomic_store(&stop, true);
-	for (i = 0; i < THREADS; i++)
-		pthread_join(worker[i].thread, NULL);
+	unplug_during(_metadata, worker, 500);
 	for (i = 0; i < THREADS; i++) {
-		EXPECT_EQ(0, worker[i].error) {
-			TH_LOG("thread %d", i);
-		}
 		EXPECT_EQ(-1, vsvm_verify(worker[i].mem, size, i + 2));
-		vsvm_gpu_close(&worker[i].gpu);
 		munmap(worker[i].mem, size);
 	}
 }
