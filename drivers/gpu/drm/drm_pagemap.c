@@ -1267,21 +1267,6 @@ static int drm_pagemap_obtain_devmem(struct drm_pagemap_devmem_move *m)
 }
 
 /*
- * An allocation that is too small for the range may end inside of a large folio,
- * of which no page would migrate.  Have such folios split.
- */
-static int drm_pagemap_recollect_small(struct drm_pagemap_devmem_move *m)
-{
-	if (!m->large ||
-	    m->mig->devmem->size >> PAGE_SHIFT >= m->migrate.cpages)
-		return 0;
-
-	migrate_vma_finalize(&m->migrate);
-	m->large = false;
-	return drm_pagemap_collect_range(m);
-}
-
-/*
  * Ask for the first @n pages of the allocation.  Drivers may give them all,
  * whatever they are asked for.
  */
@@ -1566,10 +1551,6 @@ static int drm_pagemap_migrate_collected(struct drm_pagemap_devmem_move *m)
 	if (err)
 		goto err_finalize;
 
-	err = drm_pagemap_recollect_small(m);
-	if (err)
-		return err;
-
 	err = drm_pagemap_choose_pages(m);
 	if (err)
 		goto err_finalize;
@@ -1608,6 +1589,10 @@ static int drm_pagemap_migrate_checked(struct drm_pagemap_devmem_move *m)
 	if (err)
 		return err;
 
+	/*
+	 * An allocation that is too small for the range may end inside of a large
+	 * folio, of which no page would migrate then.
+	 */
 	m->large = !mig->devmem || mig->devmem->size >= mig->end - mig->start;
 	err = drm_pagemap_collect_range(m);
 	if (err)

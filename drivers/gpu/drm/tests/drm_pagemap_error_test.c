@@ -723,12 +723,147 @@ static void drm_pagemap_test_ram_in_blocks_partial(struct kunit *test)
 	pagemap_error_maps_back(test, true, npages);
 }
 
+#define PAGEMAP_ERROR_HUGE_PAGES	(PMD_SIZE >> PAGE_SHIFT)
+
+/* Whether the process has a huge page, or a part of one, at @addr. */
+static bool pagemap_error_is_large(struct kunit *test, unsigned long addr)
+{
+	struct page *page = NULL;
+	bool large;
+
+	KUNIT_ASSERT_EQ(test, 1, get_user_pages_fast(addr, 1, 0, &page));
+	large = PageCompound(page);
+	put_page(page);
+
+	return large;
+}
+
+/* Map a huge page, filled; the case is skipped if there is none. */
+static unsigned long pagemap_error_map_huge(struct kunit *test)
+{
+	unsigned long npages = PAGEMAP_ERROR_HUGE_PAGES, addr;
+
+	if (npages << PAGE_SHIFT > PAGEMAP_MOCK_POOL_SIZE)
+		kunit_skip(test, "not enough device memory");
+	addr = pagemap_mock_mmap_thp(test, 2 * npages);
+	KUNIT_ASSERT_NE(test, addr, 0);
+	addr = ALIGN(addr, PMD_SIZE);
+	KUNIT_ASSERT_EQ(test, 0, pagemap_mock_write(addr, npages,
+						    PAGEMAP_MOCK_SEED));
+	if (!pagemap_error_is_large(test, addr))
+		kunit_skip(test, "no huge page");
+
+	return addr;
+}
+
+/* Move a huge page to the device and back.  Returns whether it is huge again. */
+static bool pagemap_error_huge_back(struct kunit *test, bool evict)
+{
+	struct pagemap_mock_dev *mdev = pagemap_mock_dev0(test);
+	unsigned long npages = PAGEMAP_ERROR_HUGE_PAGES, nth = inject.nth, addr;
+	struct pagemap_mock_bo *bo;
+	bool large;
+
+	/* The way there is not what is to fail. */
+	inject.nth = 0;
+	addr = pagemap_error_map_huge(test);
+	bo = pagemap_mock_to_dev(mdev, addr, npages, 0);
+	inject.nth = nth;
+	if (evict)
+		KUNIT_EXPECT_EQ(test, 0, pagemap_mock_evict(bo));
+	else
+		KUNIT_EXPECT_EQ(test, 0, pagemap_error_fault(addr + PAGE_SIZE));
+	large = pagemap_error_is_large(test, addr + PAGE_SIZE);
+	KUNIT_EXPECT_EQ(test, 0, pagemap_mock_read(addr, npages,
+						   PAGEMAP_MOCK_SEED));
+	KUNIT_EXPECT_EQ(test, 0, vm_munmap(addr, npages << PAGE_SHIFT));
+
+	return large;
+}
+
+/*
+ * Given: A huge page on the device.
+ *
+ * Succeeds if: It comes back as a huge page if there is one, and in base pages
+ * otherwise, by eviction and by a CPU fault.
+ */
+static void drm_pagemap_test_huge_page_back(struct kunit *test)
+{
+	int evict;
+
+	for (evict = 0; evict < 2; evict++) {
+		inject.nth = 0;
+		KUNIT_EXPECT_TRUE(test, pagemap_error_huge_back(test, evict));
+		pagemap_error_inject_nth(DRM_PAGEMAP_STEP_RAM_HUGE, 1, true);
+		KUNIT_EXPECT_FALSE(test, pagemap_error_huge_back(test, evict));
+		KUNIT_EXPECT_EQ(test, inject.fired, 1);
+	}
+}
+
+/*
+ * Given: The same, and a DMA mapping or a copy that fails once.
+ *
+ * Succeeds if: The huge page that was allocated is given back, and all pages
+ * come back in the end, with their contents.
+ */
+static void drm_pagemap_test_huge_page_back_fails(struct kunit *test)
+{
+	struct pagemap_mock_dev *mdev = pagemap_mock_dev0(test);
+	int evict;
+
+	for (evict = 0; evict < 2; evict++) {
+		pagemap_error_inject_nth(DRM_PAGEMAP_STEP_DMA_MAP, 1, false);
+		pagemap_error_huge_back(test, evict);
+		KUNIT_EXPECT_EQ(test, inject.fired, 1);
+		inject.nth = 0;
+		pagemap_mock_fail(mdev, PAGEMAP_MOCK_TO_RAM, 1, 5, -EIO);
+		pagemap_error_huge_back(test, evict);
+	}
+}
+
+/*
+ * Given: A huge page, and an allocation for a part of it.
+ *
+ * Succeeds if: As many of its pages migrate as there is room for.
+ */
+static void drm_pagemap_test_huge_page_in_part(struct kunit *test)
+{
+	struct pagemap_mock_dev *mdev = pagemap_mock_dev0(test);
+	unsigned long npages = PAGEMAP_ERROR_HUGE_PAGES, addr;
+	struct pagemap_mock_bo *bo = pagemap_mock_bo(mdev, 100, 0);
+	struct drm_pagemap_migration mig = {
+		.dpagemap = &mdev->dpagemap,
+		.devmem = &bo->devmem,
+		.pgmap_owner = &mdev->mock->owner,
+		.flags = DRM_PAGEMAP_MIGRATE_PARTIAL,
+	};
+	int err;
+
+	inject.nth = 0;
+	addr = pagemap_error_map_huge(test);
+	mig.mm = current->mm;
+	mig.start = addr;
+	mig.end = addr + PMD_SIZE;
+	mmap_read_lock(current->mm);
+	err = drm_pagemap_migrate(&mig);
+	mmap_read_unlock(current->mm);
+	KUNIT_ASSERT_EQ(test, 0, err);
+	KUNIT_EXPECT_EQ(test, mig.moved, 100);
+	KUNIT_EXPECT_EQ(test, mig.left, npages - 100);
+	pagemap_mock_expect_resident(test, mdev, 100);
+	KUNIT_EXPECT_EQ(test, 0, pagemap_mock_read(addr, npages,
+						   PAGEMAP_MOCK_SEED));
+}
+
 static struct kunit_case pagemap_error_cases[] = {
 	KUNIT_CASE_PARAM_ATTR(drm_pagemap_test_error_sweep, pagemap_error_gen_params,
 			      ((struct kunit_attributes){ .speed = KUNIT_SPEED_SLOW })),
 	KUNIT_CASE_SLOW(drm_pagemap_test_error_random),
 	KUNIT_CASE(drm_pagemap_test_ram_in_blocks),
 	KUNIT_CASE(drm_pagemap_test_ram_in_blocks_partial),
+	KUNIT_CASE(drm_pagemap_test_huge_page_back),
+	KUNIT_CASE(drm_pagemap_test_huge_page_back_fails),
+	KUNIT_CASE(drm_pagemap_test_huge_page_in_part),
 	{}
 };
 
