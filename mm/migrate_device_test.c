@@ -2355,13 +2355,18 @@ static vm_fault_t test_huge_fault(struct vm_fault *vmf)
 	return 0;
 }
 
+static void test_huge_evict_setup(void)
+{
+	memcpy(huge->src, huge->pfns, sizeof(huge->src));
+	migrate_device_pfns(huge->src, TEST_HUGE_PAGES);
+}
+
 /* Evict the device pages. */
 static void test_huge_evict(unsigned long addr)
 {
 	unsigned long *src = huge->src, *dst = huge->dst;
 
-	memcpy(src, huge->pfns, sizeof(huge->src));
-	migrate_device_pfns(src, TEST_HUGE_PAGES);
+	test_huge_evict_setup();
 	mmap_read_lock(current->mm);
 	huge->args.vma = vma_lookup(current->mm, addr);
 	huge->args.start = addr;
@@ -2559,7 +2564,7 @@ static void migrate_device_test_huge_is_split(struct kunit *test)
 	test_huge_free(test, addr);
 }
 
-/* A huge page in use stays, and is huge afterwards unless it had to be split. */
+/* A huge page in use stays where it is until it is not in use any more. */
 static void migrate_device_test_huge_in_use(struct kunit *test)
 {
 	unsigned long addr = test_huge_new(test);
@@ -2581,36 +2586,32 @@ static void migrate_device_test_huge_in_use(struct kunit *test)
  */
 static void migrate_device_test_huge_cannot_join(struct kunit *test)
 {
-	unsigned long addr = test_huge_new(test);
+	unsigned long addr = test_huge_new(test), *src = huge->src;
+	unsigned long *dst = huge->dst;
 	struct page *page;
 
 	KUNIT_ASSERT_EQ(test, test_huge_migrate(addr, PMD_SIZE),
 			TEST_HUGE_PAGES);
 	page = pfn_to_page(huge->pfns[100]);
 	folio_clear_swapbacked(page_folio(page));
-	memcpy(huge->src, huge->pfns, sizeof(huge->src));
-	migrate_device_pfns(huge->src, TEST_HUGE_PAGES);
-	KUNIT_EXPECT_FALSE(test, huge->src[0] & MIGRATE_PFN_LARGE);
+	test_huge_evict_setup();
+	KUNIT_EXPECT_FALSE(test, src[0] & MIGRATE_PFN_LARGE);
 	folio_set_swapbacked(page_folio(page));
-	copy_to_ram(huge->src, huge->dst, TEST_HUGE_PAGES);
-	migrate_device_pages(huge->src, huge->dst, TEST_HUGE_PAGES);
-	migrate_device_finalize(huge->src, huge->dst, TEST_HUGE_PAGES);
+	copy_to_ram(src, dst, TEST_HUGE_PAGES);
+	migrate_device_pages(src, dst, TEST_HUGE_PAGES);
+	migrate_device_finalize(src, dst, TEST_HUGE_PAGES);
 	KUNIT_EXPECT_EQ(test, pool_nr_used(), 0);
 	test_huge_check(test, addr, NULL);
-	test_huge_free(test, addr);
 
-	addr = test_huge_new(test);
 	KUNIT_ASSERT_EQ(test, test_huge_migrate(addr, PMD_SIZE),
 			TEST_HUGE_PAGES);
-	memcpy(huge->src, huge->pfns, sizeof(huge->src));
 	mmap_write_lock(current->mm);
-	migrate_device_pfns(huge->src, TEST_HUGE_PAGES);
-	KUNIT_EXPECT_TRUE(test, huge->src[0] & MIGRATE_PFN_LARGE);
-	KUNIT_EXPECT_TRUE(test, test_huge_to_ram(huge->src, huge->dst));
-	migrate_device_pages(huge->src, huge->dst, TEST_HUGE_PAGES);
-	migrate_device_finalize(huge->src, huge->dst, TEST_HUGE_PAGES);
+	test_huge_evict_setup();
+	KUNIT_EXPECT_TRUE(test, src[0] & MIGRATE_PFN_LARGE);
+	KUNIT_EXPECT_TRUE(test, test_huge_to_ram(src, dst));
+	migrate_device_pages(src, dst, TEST_HUGE_PAGES);
+	migrate_device_finalize(src, dst, TEST_HUGE_PAGES);
 	mmap_write_unlock(current->mm);
-	KUNIT_EXPECT_EQ(test, pool_nr_used(), 0);
 	KUNIT_EXPECT_FALSE(test, test_is_huge(addr));
 	page = test_get_page(test, addr);
 	KUNIT_EXPECT_TRUE(test, PageCompound(page));

@@ -1759,7 +1759,7 @@ static int work_in_huge_page(struct vsvm_gpu *gpu)
 	double end = vsvm_now_ms() + 2000;
 	char *mem = vsvm_alloc(2 * MiB, 2 * MiB);
 	long before, after;
-	int round, ret, i;
+	int round, moved = 0, ret, i;
 
 	if (!mem || madvise(mem, 2 * MiB, MADV_HUGEPAGE))
 		return 3;
@@ -1772,6 +1772,7 @@ static int work_in_huge_page(struct vsvm_gpu *gpu)
 		ret = vsvm_prefetch(gpu, mem, 2 * MiB, DRM_VSVM_PLACE_DEVICE);
 		if (ret && ret != -EBUSY)
 			return 4;
+		moved += !ret;
 		if (round % 2)
 			ret = vsvm_prefetch(gpu, mem, 2 * MiB,
 					    DRM_VSVM_PLACE_SYSTEM);
@@ -1792,8 +1793,10 @@ static int work_in_huge_page(struct vsvm_gpu *gpu)
 			break;
 		usleep(100000);
 	}
-	printf("# %d rounds: %ld bytes charged before, %ld after\n", round,
-	       before, after);
+	printf("# %d rounds, %d to the device: %ld bytes charged before, %ld after\n",
+	       round, moved, before, after);
+	if (moved < round / 2)
+		return 9;
 	if (vsvm_verify(mem, 2 * MiB, 1) != -1)
 		return 6;
 	if (before < (long)(2 * MiB))
