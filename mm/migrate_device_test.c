@@ -1456,6 +1456,84 @@ static void migrate_device_test_restore_source(struct kunit *test)
 	test_buf_unmap(test, &buf);
 }
 
+/* The page at @addr is ordinary RAM, and its entry has the only reference. */
+static void test_expect_in_ram(struct kunit *test, unsigned long addr,
+			       bool exclusive)
+{
+	struct page *page = test_get_page(test, addr);
+
+	KUNIT_EXPECT_FALSE(test, is_zone_device_page(page));
+	KUNIT_EXPECT_EQ(test, page_ref_count(page), 2);
+	KUNIT_EXPECT_FALSE(test, PageLocked(page));
+	KUNIT_EXPECT_TRUE(test, PageLRU(page));
+	KUNIT_EXPECT_EQ(test, PageAnonExclusive(page), exclusive);
+	KUNIT_EXPECT_EQ(test, folio_mapcount(page_folio(page)), 1);
+	put_page(page);
+}
+
+/* Of pages that are exclusive, shared and declined, to the device and back */
+static void migrate_device_test_references_pass_on(struct kunit *test)
+{
+	unsigned long src[TEST_PAGES], dst[TEST_PAGES];
+	struct test_buf buf;
+	struct page *page;
+	unsigned long i;
+
+	test_buf_init(test, &buf, TEST_PAGES);
+	for (i = 1; i < TEST_PAGES; i += 2) {
+		page = test_get_page(test, test_page_addr(&buf, i));
+		ClearPageAnonExclusive(page);
+		put_page(page);
+	}
+	test_buf_to_device(test, &buf);
+	for (i = 0; i < TEST_PAGES; i++) {
+		test_expect_resident(test, buf.dev_page[i]);
+		KUNIT_EXPECT_EQ(test, PageAnonExclusive(buf.dev_page[i]),
+				!(i % 2));
+		src[i] = page_to_pfn(buf.dev_page[i]);
+	}
+
+	KUNIT_EXPECT_EQ(test, 0, migrate_device_pfns(src, TEST_PAGES));
+	copy_to_ram(src, dst, TEST_PAGES);
+	test_free_ram(&dst[2]);
+	test_free_ram(&dst[3]);
+	migrate_device_pages(src, dst, TEST_PAGES);
+	migrate_device_finalize(src, dst, TEST_PAGES);
+
+	KUNIT_EXPECT_EQ(test, pool_nr_used(), 2);
+	for (i = 0; i < TEST_PAGES; i++) {
+		if (i == 2 || i == 3)
+			test_expect_resident(test, buf.dev_page[i]);
+		else
+			test_expect_in_ram(test, test_page_addr(&buf, i),
+					   !(i % 2));
+	}
+	KUNIT_EXPECT_TRUE(test, PageAnonExclusive(buf.dev_page[2]));
+	KUNIT_EXPECT_FALSE(test, PageAnonExclusive(buf.dev_page[3]));
+	KUNIT_EXPECT_EQ(test, atomic_read(&pool->nr_faults), 0);
+	test_buf_check(test, &buf);
+	test_buf_unmap(test, &buf);
+	KUNIT_EXPECT_EQ(test, pool_nr_used(), 0);
+}
+
+/* Nothing has been copied, or is to be: a driver that has second thoughts */
+static void migrate_device_test_finalize_without_pages(struct kunit *test)
+{
+	struct test_migration m;
+	struct test_buf buf;
+	unsigned long i;
+
+	test_buf_init(test, &buf, TEST_PAGES);
+	KUNIT_ASSERT_EQ(test, 0, test_migration_setup(&m, &buf));
+	test_migration_finalize(&m);
+
+	KUNIT_EXPECT_EQ(test, pool_nr_used(), 0);
+	for (i = 0; i < TEST_PAGES; i++)
+		test_expect_in_ram(test, test_page_addr(&buf, i), true);
+	test_buf_check(test, &buf);
+	test_buf_unmap(test, &buf);
+}
+
 /* Pages that are not exclusive take the rmap walk, beside others that do not. */
 static void migrate_device_test_restore_not_exclusive(struct kunit *test)
 {
@@ -2718,6 +2796,8 @@ static struct kunit_case migrate_device_test_cases[] = {
 	KUNIT_CASE_PARAM(migrate_device_test_restore_write_protected,
 			 test_when_gen_params),
 	KUNIT_CASE(migrate_device_test_restore_source),
+	KUNIT_CASE(migrate_device_test_references_pass_on),
+	KUNIT_CASE(migrate_device_test_finalize_without_pages),
 	KUNIT_CASE(migrate_device_test_restore_not_exclusive),
 	KUNIT_CASE(migrate_device_test_new_pages),
 	KUNIT_CASE(migrate_device_test_evict_skips_unmapped),

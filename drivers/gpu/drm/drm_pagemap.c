@@ -476,7 +476,10 @@ static bool drm_pagemap_wants(const struct drm_pagemap_ram_move *r,
 	return page && (!r->zdd || page->zone_device_data == r->zdd);
 }
 
-/* Mark the pages that are wanted in s->dst.  Returns their number. */
+/*
+ * Mark the pages that are wanted and have no place yet in s->dst.  Returns their
+ * number.
+ */
 static unsigned long
 drm_pagemap_mark_wanted(const struct drm_pagemap_ram_move *r)
 {
@@ -484,7 +487,10 @@ drm_pagemap_mark_wanted(const struct drm_pagemap_ram_move *r)
 	unsigned long i, n = 0;
 
 	for (i = 0; i < r->s->npages; i++) {
-		dst[i] = 0;
+		if (dst[i]) {
+			i += DRM_PAGEMAP_HUGE - 1;
+			continue;
+		}
 		if (drm_pagemap_wants(r, i)) {
 			dst[i] = MIGRATE_PFN_VALID;
 			n++;
@@ -511,17 +517,19 @@ static unsigned long drm_pagemap_prepare_ram(struct page *ram)
 	return page_to_pfn(ram);
 }
 
-/* Whether the pages from entry @i on are all wanted, and of one allocation */
+/* Whether the pages from entry @i on, which migrate, are wanted and of one allocation */
 static bool drm_pagemap_wants_huge(const struct drm_pagemap_ram_move *r,
 				   unsigned long i)
 {
-	const struct drm_pagemap_scratch *s = r->s;
+	const unsigned long *src = r->s->src;
 	unsigned long end = i + DRM_PAGEMAP_HUGE;
-	void *zdd = migrate_pfn_to_page(s->src[i])->zone_device_data;
+	void *zdd = migrate_pfn_to_page(src[i])->zone_device_data;
 
-	for (; i < end; i++)
-		if (!s->dst[i] ||
-		    migrate_pfn_to_page(s->src[i])->zone_device_data != zdd)
+	if (r->zdd && r->zdd != zdd)
+		return false;
+
+	while (++i < end)
+		if (pfn_to_page(src[i] >> MIGRATE_PFN_SHIFT)->zone_device_data != zdd)
 			return false;
 
 	return true;
@@ -549,12 +557,12 @@ static struct folio *drm_pagemap_ram_huge(const struct drm_pagemap_ram_move *r,
 
 /*
  * Have pages that are wanted move to huge pages, as far as they can: s->dst has
- * their places then.  Returns the number of pages.
+ * their places then.
  */
-static unsigned long drm_pagemap_alloc_ram_huge(struct drm_pagemap_ram_move *r)
+static void drm_pagemap_alloc_ram_huge(struct drm_pagemap_ram_move *r)
 {
 	struct drm_pagemap_scratch *s = r->s;
-	unsigned long i = 0, end, pfn, n = 0;
+	unsigned long i = 0, end, pfn;
 	struct folio *folio;
 
 	while (i < s->npages) {
@@ -574,10 +582,7 @@ static unsigned long drm_pagemap_alloc_ram_huge(struct drm_pagemap_ram_move *r)
 
 		for (pfn = drm_pagemap_prepare_ram(&folio->page); i < end; i++)
 			s->dst[i] = migrate_pfn(pfn++);
-		n += DRM_PAGEMAP_HUGE;
 	}
-
-	return n;
 }
 
 /* One by one, where the VMA's NUMA policy says. */
@@ -676,10 +681,9 @@ static int drm_pagemap_alloc_ram(struct drm_pagemap_ram_move *r)
 	unsigned long i, n;
 
 	s->ncopy = 0;
+	memset(s->dst, 0, s->npages * sizeof(*s->dst));
+	drm_pagemap_alloc_ram_huge(r);
 	n = drm_pagemap_mark_wanted(r);
-	if (!n)
-		return 0;
-	n -= drm_pagemap_alloc_ram_huge(r);
 
 	/* The page that a thread waits for comes first, and is worth more. */
 	if (r->vma && s->dst[r->fault] == MIGRATE_PFN_VALID) {
@@ -972,8 +976,28 @@ static void drm_pagemap_page_free(struct page *page)
 	drm_pagemap_zdd_put(zdd);
 }
 
+/* Pages that are freed together are mostly of one allocation. */
+static void drm_pagemap_folios_free(struct folio **folios, unsigned int nr)
+{
+	struct drm_pagemap_zdd *zdd;
+	unsigned int i, n;
+
+	for (i = 0; i < nr; i += n) {
+		zdd = folios[i]->page.zone_device_data;
+		for (n = 0; i + n < nr; n++) {
+			struct page *page = &folios[i + n]->page;
+
+			if (page->zone_device_data != zdd)
+				break;
+			page->zone_device_data = NULL;
+		}
+		drm_pagemap_zdd_put_many(zdd, n);
+	}
+}
+
 static const struct dev_pagemap_ops drm_pagemap_pagemap_ops = {
 	.page_free = drm_pagemap_page_free,
+	.folios_free = drm_pagemap_folios_free,
 	.migrate_to_ram = drm_pagemap_migrate_to_ram,
 	.fault_delay = drm_pagemap_fault_delay,
 };

@@ -45,6 +45,7 @@ struct drm_pagemap_zdd *
 drm_pagemap_zdd_create(struct drm_pagemap_devmem *devmem, void *owner);
 void drm_pagemap_zdd_get_many(struct drm_pagemap_zdd *zdd, unsigned int n);
 void drm_pagemap_zdd_put(struct drm_pagemap_zdd *zdd);
+void drm_pagemap_zdd_put_many(struct drm_pagemap_zdd *zdd, unsigned int n);
 bool drm_pagemap_zdd_disarm(struct drm_pagemap_zdd *zdd);
 void drm_pagemap_release_wait(const struct drm_pagemap_devmem *devmem);
 

@@ -257,6 +257,21 @@ void drm_pagemap_zdd_put(struct drm_pagemap_zdd *zdd)
 EXPORT_SYMBOL_IF_KUNIT(drm_pagemap_zdd_put);
 
 /**
+ * drm_pagemap_zdd_put_many() - Drop the references of several pages at once
+ * @zdd: The data.
+ * @n: Number of references.
+ *
+ * As drm_pagemap_zdd_put().
+ *
+ * Context: Any, also with interrupts off or spinlocks held.
+ */
+void drm_pagemap_zdd_put_many(struct drm_pagemap_zdd *zdd, unsigned int n)
+{
+	if (refcount_sub_and_test(n, &zdd->refcount.refcount))
+		drm_pagemap_zdd_detach(&zdd->refcount);
+}
+
+/**
  * drm_pagemap_zdd_disarm() - Free the data without releasing the allocation
  * @zdd: The data; the caller holds a reference.
  *
