@@ -168,7 +168,8 @@ struct drm_pagemap_ops {
 	 * the order that it mapped.
 	 *
 	 * Called in process context.  The caller makes sure that the pages
-	 * stay where they are until @device_unmap, usually by an mmu notifier.
+	 * stay where they are until @device_unmap, usually by an mmu notifier,
+	 * or, to copy them, by their locks.
 	 *
 	 * Return an address for which dma_mapping_error() is true if @dev
 	 * cannot reach the page: the caller then migrates it instead.
@@ -196,6 +197,28 @@ struct drm_pagemap_ops {
 	int (*populate_mm)(struct drm_pagemap *dpagemap,
 			   unsigned long start, unsigned long end,
 			   struct mm_struct *mm, unsigned long timeslice_ms);
+
+	/**
+	 * @copy_from_peer: Copy @npages pages from the memory of a peer to the
+	 * pages @pages of @dpagemap.  @addr has the address of each source, made
+	 * for the device of @dpagemap by the peer's @device_map: one per page,
+	 * and all of one peer.  If &drm_pagemap_device_addr.order is n, the
+	 * ``1 << n`` pages from this one on are contiguous on the peer.
+	 *
+	 * Optional.  Without it, pages that are in the memory of a peer are not
+	 * migrated, and have to go by way of RAM.
+	 *
+	 * The copy must be complete on return, and must leave the sources as
+	 * they are.  Called with pages of the process locked, as
+	 * &drm_pagemap_devmem_ops.populate_devmem_pfn, and so are the
+	 * @device_map and the @device_unmap of the peer then.  The locks keep the
+	 * sources in place: an eviction or an unplug of the peer that is under
+	 * way waits for them, and must not be waited for.  Returns 0 or a
+	 * negative errno, after which nothing is taken as copied.
+	 */
+	int (*copy_from_peer)(struct drm_pagemap *dpagemap, struct page **pages,
+			      const struct drm_pagemap_device_addr *addr,
+			      unsigned long npages);
 };
 
 /**
@@ -315,6 +338,14 @@ struct drm_pagemap_devmem {
 #define DRM_PAGEMAP_MIGRATE_PARTIAL	BIT(0)
 
 /**
+ * DRM_PAGEMAP_MIGRATE_PEERS - Move pages from the memory of peers, too.
+ *
+ * Without it, and without &drm_pagemap_ops.copy_from_peer, pages that are in
+ * another device's memory are pages that cannot move.
+ */
+#define DRM_PAGEMAP_MIGRATE_PEERS	BIT(1)
+
+/**
  * struct drm_pagemap_migration - arguments and result of drm_pagemap_migrate()
  * @dpagemap: The memory to migrate to.  NULL for that of @devmem.
  * @devmem: In: the allocation to use, or NULL to have @alloc make one.  Out: the
@@ -329,11 +360,13 @@ struct drm_pagemap_devmem {
  * @end: End address, exclusive, page aligned.
  * @timeslice_ms: Milliseconds for which CPU faults leave the pages alone.
  * @pgmap_owner: The owner of the device-private pages.
- * @flags: %DRM_PAGEMAP_MIGRATE_PARTIAL or 0.
+ * @flags: %DRM_PAGEMAP_MIGRATE_PARTIAL, %DRM_PAGEMAP_MIGRATE_PEERS, both or 0.
  * @moved: Out: pages that this call moved.
+ * @from_peers: Out: those of @moved that came straight from another device's
+ *              memory.
  * @resident: Out: pages that were in the memory of @dpagemap already.
- * @left: Out: pages that stay elsewhere: cannot be moved now, or are in another
- *        device's memory.
+ * @left: Out: pages that stay elsewhere: cannot be moved now, or are in the
+ *        memory of another device, which is out of reach or was not asked for.
  */
 struct drm_pagemap_migration {
 	struct drm_pagemap *dpagemap;
@@ -347,19 +380,24 @@ struct drm_pagemap_migration {
 	void *pgmap_owner;
 	unsigned int flags;
 	unsigned long moved;
+	unsigned long from_peers;
 	unsigned long resident;
 	unsigned long left;
 };
 
 /**
  * enum drm_pagemap_counter - counters of a region
- * @DRM_PAGEMAP_PAGES_TO_DEVMEM: Pages migrated to the region.
+ * @DRM_PAGEMAP_PAGES_TO_DEVMEM: Pages migrated to the region, from anywhere.
  * @DRM_PAGEMAP_PAGES_FAULTED: Pages that CPU faults migrated to RAM.
  * @DRM_PAGEMAP_PAGES_EVICTED: Pages that eviction migrated to RAM.
  * @DRM_PAGEMAP_CPU_FAULTS: CPU faults served by a migration.
  * @DRM_PAGEMAP_TIMESLICE_SLEEPS: CPU faults that slept for the timeslice.
  * @DRM_PAGEMAP_TO_DEVMEM_FAILS: Migrations to the region that failed.
  * @DRM_PAGEMAP_TO_RAM_FAILS: Copies to RAM that failed, in passes.
+ * @DRM_PAGEMAP_PAGES_FROM_PEERS: Pages migrated to the region straight from
+ *                                another device's memory.
+ * @DRM_PAGEMAP_PAGES_TO_PEERS: Pages migrated from the region straight to
+ *                              another device's memory.
  * @DRM_PAGEMAP_NUM_COUNTERS: The number of counters.
  */
 enum drm_pagemap_counter {
@@ -370,6 +408,8 @@ enum drm_pagemap_counter {
 	DRM_PAGEMAP_TIMESLICE_SLEEPS,
 	DRM_PAGEMAP_TO_DEVMEM_FAILS,
 	DRM_PAGEMAP_TO_RAM_FAILS,
+	DRM_PAGEMAP_PAGES_FROM_PEERS,
+	DRM_PAGEMAP_PAGES_TO_PEERS,
 	DRM_PAGEMAP_NUM_COUNTERS,
 };
 

@@ -1181,6 +1181,8 @@ struct drm_pagemap_devmem_move {
 	struct drm_pagemap_scratch s;
 	struct migrate_vma migrate;
 	struct drm_pagemap_zdd *zdd;
+	struct drm_pagemap_peers peers;
+	unsigned long wanted;	/* number of pages that are to move */
 	unsigned long *pfns;	/* of the allocation */
 	/* The memory of the last page that was checked. */
 	struct dev_pagemap *pgmap;
@@ -1188,6 +1190,7 @@ struct drm_pagemap_devmem_move {
 	unsigned long memory_npages;
 	bool has_holes;
 	bool large;		/* large folios migrate as a whole */
+	bool with_peers;	/* device pages are collected, too */
 };
 
 static bool drm_pagemap_is_partial(const struct drm_pagemap_migration *mig)
@@ -1220,7 +1223,8 @@ static int drm_pagemap_check_args(struct drm_pagemap_devmem_move *m)
 	mmap_assert_locked(mig->mm);
 
 	if (!PAGE_ALIGNED(mig->start | mig->end) || mig->start >= mig->end ||
-	    mig->flags & ~DRM_PAGEMAP_MIGRATE_PARTIAL)
+	    mig->flags & ~(DRM_PAGEMAP_MIGRATE_PARTIAL |
+			   DRM_PAGEMAP_MIGRATE_PEERS))
 		return -EINVAL;
 	if (!mig->devmem && (!mig->alloc || !mig->dpagemap))
 		return -EINVAL;
@@ -1245,6 +1249,32 @@ static int drm_pagemap_check_args(struct drm_pagemap_devmem_move *m)
 	return 0;
 }
 
+static bool drm_pagemap_takes_from_peers(const struct drm_pagemap_migration *mig)
+{
+	return mig->flags & DRM_PAGEMAP_MIGRATE_PEERS && mig->dpagemap &&
+	       mig->dpagemap->ops && mig->dpagemap->ops->copy_from_peer;
+}
+
+/*
+ * Of the device pages that were collected, those that cannot come from a peer
+ * do not move.
+ */
+static int drm_pagemap_collect_peers(struct drm_pagemap_devmem_move *m)
+{
+	struct drm_pagemap_peers *peers = &m->peers;
+	int err;
+
+	m->wanted = m->migrate.cpages;
+	if (!m->with_peers)
+		return 0;
+
+	peers->dpagemap = m->mig->dpagemap;
+	err = drm_pagemap_peers_map(peers, m->s.src, m->s.npages);
+	m->wanted -= peers->own + peers->found - peers->nmapped;
+
+	return err;
+}
+
 /* Lock and unmap the pages of the range. */
 static int drm_pagemap_collect_range(struct drm_pagemap_devmem_move *m)
 {
@@ -1261,17 +1291,22 @@ static int drm_pagemap_collect_range(struct drm_pagemap_devmem_move *m)
 	m->migrate.flags = MIGRATE_VMA_SELECT_SYSTEM;
 	if (m->large)
 		m->migrate.flags |= MIGRATE_VMA_LARGE;
+	if (m->with_peers)
+		m->migrate.flags |= MIGRATE_VMA_SELECT_DEVICE_PRIVATE;
 
 	err = migrate_vma_setup(&m->migrate);
 	if (err)
 		return err;
 
-	if (m->migrate.cpages < m->s.npages && !drm_pagemap_is_partial(mig)) {
+	err = drm_pagemap_collect_peers(m);
+	if (!err && m->wanted < m->s.npages && !drm_pagemap_is_partial(mig))
+		err = -EBUSY;
+	if (err) {
+		drm_pagemap_peers_unmap(&m->peers);
 		migrate_vma_finalize(&m->migrate);
-		return -EBUSY;
 	}
 
-	return 0;
+	return err;
 }
 
 static int drm_pagemap_obtain_devmem(struct drm_pagemap_devmem_move *m)
@@ -1282,12 +1317,12 @@ static int drm_pagemap_obtain_devmem(struct drm_pagemap_devmem_move *m)
 	if (mig->devmem)
 		return 0;
 
-	devmem = mig->alloc(mig, m->migrate.cpages);
+	devmem = mig->alloc(mig, m->wanted);
 	if (IS_ERR(devmem))
 		return PTR_ERR(devmem);
 
 	mig->devmem = devmem;
-	return drm_pagemap_check_devmem(mig, m->migrate.cpages);
+	return drm_pagemap_check_devmem(mig, m->wanted);
 }
 
 /*
@@ -1346,8 +1381,8 @@ static bool drm_pagemap_find_memory(struct drm_pagemap_devmem_move *m,
 	return false;
 }
 
-static bool drm_pagemap_page_is_fit(struct drm_pagemap_devmem_move *m,
-				    unsigned long pfn)
+static __always_inline bool
+drm_pagemap_page_is_fit(struct drm_pagemap_devmem_move *m, unsigned long pfn)
 {
 	return (likely(pfn - m->memory_pfn < m->memory_npages) ||
 		drm_pagemap_find_memory(m, pfn)) &&
@@ -1392,29 +1427,23 @@ static unsigned long drm_pagemap_source_pfn(struct drm_pagemap_devmem_move *m,
 	return DRM_PAGEMAP_NO_PFN;
 }
 
-/*
- * Choose a device page for each page that migrates.  Those pages stay free
- * until the commit: on failure nothing but s->dst tells of them.
- */
-static int drm_pagemap_choose_pages(struct drm_pagemap_devmem_move *m)
+static bool drm_pagemap_is_devmem(unsigned long mpfn)
+{
+	return mpfn & MIGRATE_PFN_VALID &&
+	       is_device_private_page(migrate_pfn_to_page(mpfn));
+}
+
+/* Have all of @n pages that were collected migrate: none is on a device. */
+static int drm_pagemap_choose_all(struct drm_pagemap_devmem_move *m,
+				  unsigned long n)
 {
 	struct drm_pagemap_scratch *s = &m->s;
 	unsigned long *dst = s->dst, *ram = s->ram;
-	unsigned long i, n, k = 0, mpfn, pfn;
-	struct drm_pagemap_zdd *zdd;
+	struct drm_pagemap_zdd *zdd = m->zdd;
+	unsigned long i, k = 0, mpfn, pfn;
 	struct page *page;
-	int err;
 
-	n = min(m->migrate.cpages, m->mig->devmem->size >> PAGE_SHIFT);
-	err = drm_pagemap_make_zdd(m);
-	if (err || !n)
-		return err;
-
-	err = drm_pagemap_obtain_pfns(m, n);
-	if (err)
-		return err;
-
-	for (i = 0, zdd = m->zdd; k < n; i++) {
+	for (i = 0; k < n; i++) {
 		mpfn = s->src[i];
 		if (!(mpfn & MIGRATE_PFN_MIGRATE))
 			continue;
@@ -1429,6 +1458,68 @@ static int drm_pagemap_choose_pages(struct drm_pagemap_devmem_move *m)
 		ram[k++] = drm_pagemap_source_pfn(m, mpfn);
 	}
 	s->ncopy = n;
+
+	return 0;
+}
+
+/*
+ * The same for @n pages in all kinds of places.  Those that are in place already,
+ * or out of reach, get no destination.
+ */
+static int drm_pagemap_choose_some(struct drm_pagemap_devmem_move *m,
+				   unsigned long n)
+{
+	struct drm_pagemap_scratch *s = &m->s;
+	unsigned long i, k = 0, mpfn, pfn;
+	struct page *page;
+
+	for (i = 0; k < n; i++) {
+		mpfn = s->src[i];
+		if (!(mpfn & MIGRATE_PFN_MIGRATE))
+			continue;
+		pfn = m->pfns[k];
+		if (!drm_pagemap_page_is_fit(m, pfn))
+			return -EINVAL;
+
+		page = pfn_to_page(pfn);
+		if (!drm_pagemap_is_devmem(mpfn)) {
+			s->pages[s->ncopy] = page;
+			s->ram[s->ncopy++] = drm_pagemap_source_pfn(m, mpfn);
+		} else if (!drm_pagemap_peers_take(&m->peers,
+						   migrate_pfn_to_page(mpfn),
+						   page)) {
+			continue;
+		}
+		page->zone_device_data = m->zdd;
+		s->dst[i] = migrate_pfn(pfn);
+		k++;
+	}
+
+	return 0;
+}
+
+/*
+ * Choose a device page for each page that migrates.  Those pages stay free
+ * until the commit: on failure nothing but s->dst tells of them.
+ */
+static int drm_pagemap_choose_pages(struct drm_pagemap_devmem_move *m)
+{
+	unsigned long n;
+	int err;
+
+	n = min(m->wanted, m->mig->devmem->size >> PAGE_SHIFT);
+	err = drm_pagemap_make_zdd(m);
+	if (err || !n)
+		return err;
+
+	err = drm_pagemap_obtain_pfns(m, n);
+	if (err)
+		return err;
+
+	err = m->peers.own || m->peers.found ? drm_pagemap_choose_some(m, n) :
+					       drm_pagemap_choose_all(m, n);
+	if (err)
+		return err;
 
 	return drm_pagemap_hold_pgmap(m->zdd, m->pgmap);
 }
@@ -1487,13 +1578,17 @@ static void drm_pagemap_commit_to_devmem(struct drm_pagemap_devmem_move *m)
 	u64 expires = 0;
 
 	WRITE_ONCE(mig->devmem->taken, true);
-	drm_pagemap_zdd_get_many(m->zdd, s->ncopy);
+	drm_pagemap_zdd_get_many(m->zdd, s->ncopy + m->peers.ncopy);
 	/* Only device pages will point to it, which kmemleak does not scan. */
 	kmemleak_not_leak(m->zdd);
 	zone_device_pages_init(s->pages, s->ncopy);
+	zone_device_pages_init(m->peers.to, m->peers.ncopy);
 
 	migrate_vma_pages(&m->migrate);
 	mig->moved = drm_pagemap_count_moved(s);
+	if (m->peers.ncopy)
+		mig->from_peers = drm_pagemap_peers_account(s->src, s->dst,
+							    s->npages);
 
 	if (mig->timeslice_ms)
 		expires = get_jiffies_64() + msecs_to_jiffies(mig->timeslice_ms);
@@ -1530,6 +1625,7 @@ static int drm_pagemap_roll_back(struct drm_pagemap_devmem_move *m)
 
 	WRITE_ONCE(devmem->taken, false);
 	m->mig->moved = 0;
+	m->mig->from_peers = 0;
 	return -EBUSY;
 }
 
@@ -1545,6 +1641,12 @@ static void drm_pagemap_count_resident(struct drm_pagemap_devmem_move *m)
 	struct page *page;
 
 	mmap_assert_locked(mig->mm);
+
+	/* They were collected with the others, and put back. */
+	if (m->with_peers) {
+		mig->resident = m->peers.own;
+		return;
+	}
 
 	/* The arrays have served their purpose: let s->ram tell what moved. */
 	for (i = 0; i < s->npages; i++)
@@ -1563,33 +1665,43 @@ static void drm_pagemap_count_resident(struct drm_pagemap_devmem_move *m)
 	migrate_vma_finalize(&m->migrate);
 }
 
-static int drm_pagemap_migrate_collected(struct drm_pagemap_devmem_move *m)
+static int drm_pagemap_fill_devmem(struct drm_pagemap_devmem_move *m)
 {
-	struct drm_pagemap_scratch *s = &m->s;
 	int err;
-
-	if (!m->migrate.cpages && !m->mig->devmem)
-		return 0;
 
 	err = drm_pagemap_obtain_devmem(m);
 	if (err)
-		goto err_finalize;
+		return err;
 
 	err = drm_pagemap_choose_pages(m);
 	if (err)
-		goto err_finalize;
+		return err;
 
 	err = drm_pagemap_copy_to_devmem(m);
 	if (err)
-		goto err_finalize;
+		return err;
 
-	drm_pagemap_commit_to_devmem(m);
-	migrate_vma_finalize(&m->migrate);
-	return 0;
+	return drm_pagemap_peers_copy(&m->peers);
+}
 
-err_finalize:
-	memset(s->dst, 0, s->npages * sizeof(*s->dst));
-	migrate_vma_finalize(&m->migrate);
+static int drm_pagemap_migrate_collected(struct drm_pagemap_devmem_move *m)
+{
+	struct drm_pagemap_scratch *s = &m->s;
+	bool fill = m->wanted || m->mig->devmem;
+	int err = 0;
+
+	if (fill)
+		err = drm_pagemap_fill_devmem(m);
+	/* Before the sources are freed, and their device may go away. */
+	drm_pagemap_peers_unmap(&m->peers);
+
+	if (err)
+		memset(s->dst, 0, s->npages * sizeof(*s->dst));
+	else if (fill)
+		drm_pagemap_commit_to_devmem(m);
+	if (m->migrate.cpages || fill)
+		migrate_vma_finalize(&m->migrate);
+
 	return err;
 }
 
@@ -1618,6 +1730,7 @@ static int drm_pagemap_migrate_checked(struct drm_pagemap_devmem_move *m)
 	 * folio, of which no page would migrate then.
 	 */
 	m->large = !mig->devmem || mig->devmem->size >= mig->end - mig->start;
+	m->with_peers = drm_pagemap_takes_from_peers(mig);
 	err = drm_pagemap_collect_range(m);
 	if (err)
 		goto out_free;
@@ -1643,6 +1756,7 @@ static int drm_pagemap_migrate_checked(struct drm_pagemap_devmem_move *m)
 
 out_free:
 	kvfree(m->pfns);
+	drm_pagemap_peers_free(&m->peers);
 	drm_pagemap_scratch_free(&m->s);
 	return err;
 }
@@ -1674,6 +1788,11 @@ static int drm_pagemap_migrate_gated(struct drm_pagemap_devmem_move *m)
  * Pages that have no contents yet, because they were never written, count as
  * pages that can move, and read as zero on the device.
  *
+ * With %DRM_PAGEMAP_MIGRATE_PEERS, so do pages that are in the memory of another
+ * device with the same page owner, if the driver has
+ * &drm_pagemap_ops.copy_from_peer and its device can reach them.  They are
+ * copied from device to device.
+ *
  * The caller owns a reference to the allocation.  If 0 is returned it is taken
  * over, even if no page moved; after an error it is still the caller's.  This
  * includes an allocation that &drm_pagemap_migration.alloc made, which is found
@@ -1697,8 +1816,8 @@ static int drm_pagemap_migrate_gated(struct drm_pagemap_devmem_move *m)
  *   dev_pagemap.
  * * -ENOENT: no VMA at the start of the range.
  * * -EBUSY: not anonymous memory, or a page cannot move now: it is pinned, is
- *   being migrated already, is in device memory, or is part of a large folio
- *   that cannot be split, because one of its pages is pinned.
+ *   being migrated already, is in device memory (but see above), or is part of a
+ *   large folio that cannot be split, because one of its pages is pinned.
  * * -EOPNOTSUPP: the allocation lacks a callback.
  * * -ENOMEM: no memory.
  * * -EFAULT: a page cannot be mapped for DMA.
@@ -1712,6 +1831,7 @@ int drm_pagemap_migrate(struct drm_pagemap_migration *mig)
 	int err;
 
 	mig->moved = 0;
+	mig->from_peers = 0;
 	mig->resident = 0;
 	mig->left = 0;
 	if (mig->devmem && !mig->dpagemap)
@@ -1730,6 +1850,8 @@ int drm_pagemap_migrate(struct drm_pagemap_migration *mig)
 		mig->left = npages - mig->moved - mig->resident;
 		drm_pagemap_count(m.region, DRM_PAGEMAP_PAGES_TO_DEVMEM,
 				  mig->moved);
+		drm_pagemap_count(m.region, DRM_PAGEMAP_PAGES_FROM_PEERS,
+				  mig->from_peers);
 	}
 
 	trace_drm_pagemap_migrate_end(mig, err);
@@ -1746,8 +1868,9 @@ EXPORT_SYMBOL_GPL(drm_pagemap_migrate);
  * @timeslice_ms: Milliseconds for which CPU faults leave the pages alone.
  * @pgmap_owner: Owner of the device-private pages.
  *
- * The migration is all or nothing.  See drm_pagemap_migrate() for the details,
- * the owner of the allocation afterwards and the errors.
+ * The migration is all or nothing, and takes pages from peers, too.  See
+ * drm_pagemap_migrate() for the details, the owner of the allocation afterwards
+ * and the errors.
  *
  * Context: Process context, may sleep.  The caller holds the mmap lock of @mm,
  * for reading at least, and no lock that an mmu notifier takes.
@@ -1767,6 +1890,7 @@ int drm_pagemap_migrate_to_devmem(struct drm_pagemap_devmem *devmem_allocation,
 		.end = end,
 		.timeslice_ms = timeslice_ms,
 		.pgmap_owner = pgmap_owner,
+		.flags = DRM_PAGEMAP_MIGRATE_PEERS,
 	};
 
 	return drm_pagemap_migrate(&mig);

@@ -106,6 +106,61 @@ enum drm_pagemap_step {
 
 unsigned long drm_pagemap_inject(enum drm_pagemap_step step, unsigned long n);
 
+/**
+ * struct drm_pagemap_peers - pages of a range that come from peers
+ * @dpagemap: The memory that they move to.
+ * @own: Number of pages of the range that are there already.
+ * @found: Number of pages in the memory of peers.
+ * @nmapped: Number of those that have an address, the first ones of the arrays.
+ * @ncopy: Number of those that move, the first of them.
+ * @from: The pages, in the order of the range.
+ * @addr: Their addresses.  The first page of a mapping has its order, all others
+ *        have order 0.
+ * @to: The pages that they move to.
+ */
+struct drm_pagemap_peers {
+	struct drm_pagemap *dpagemap;
+	unsigned long own;
+	unsigned long found;
+	unsigned long nmapped;
+	unsigned long ncopy;
+	struct page **from;
+	struct drm_pagemap_device_addr *addr;
+	struct page **to;
+};
+
+int drm_pagemap_peers_map(struct drm_pagemap_peers *peers,
+			  const unsigned long *src, unsigned long npages);
+int drm_pagemap_peers_copy(const struct drm_pagemap_peers *peers);
+void drm_pagemap_peers_unmap(struct drm_pagemap_peers *peers);
+void drm_pagemap_peers_free(struct drm_pagemap_peers *peers);
+unsigned long drm_pagemap_peers_account(const unsigned long *src,
+					const unsigned long *dst,
+					unsigned long npages);
+
+/**
+ * drm_pagemap_peers_take() - Have a page of a peer move
+ * @peers: The pages.
+ * @from: A device page of the range.  This is called for all of them, in order.
+ * @to: The page to move to.
+ *
+ * Context: Any.
+ * Return: True if it moves, false for pages that are not in @peers.
+ */
+static inline bool drm_pagemap_peers_take(struct drm_pagemap_peers *peers,
+					  struct page *from, struct page *to)
+{
+	unsigned long k = peers->ncopy;
+
+	if (k == peers->nmapped || peers->from[k] != from)
+		return false;
+
+	peers->to[k] = to;
+	peers->ncopy++;
+
+	return true;
+}
+
 void drm_pagemap_region_link(struct drm_pagemap_region *region);
 void drm_pagemap_region_unlink(struct drm_pagemap_region *region);
 struct drm_pagemap_region *

@@ -44,6 +44,8 @@ static const char * const drm_pagemap_counter_names[] = {
 	[DRM_PAGEMAP_TIMESLICE_SLEEPS]	= "timeslice-sleeps",
 	[DRM_PAGEMAP_TO_DEVMEM_FAILS]	= "to-devmem-fails",
 	[DRM_PAGEMAP_TO_RAM_FAILS]	= "to-ram-fails",
+	[DRM_PAGEMAP_PAGES_FROM_PEERS]	= "pages-from-peers",
+	[DRM_PAGEMAP_PAGES_TO_PEERS]	= "pages-to-peers",
 };
 
 static_assert(ARRAY_SIZE(drm_pagemap_counter_names) ==

@@ -32,6 +32,7 @@ TRACE_EVENT(drm_pagemap_migrate_end,
 	    TP_STRUCT__entry(__field(unsigned long, start)
 			     __field(unsigned long, end)
 			     __field(unsigned long, moved)
+			     __field(unsigned long, from_peers)
 			     __field(unsigned long, resident)
 			     __field(unsigned long, left)
 			     __field(int, result)
@@ -39,13 +40,15 @@ TRACE_EVENT(drm_pagemap_migrate_end,
 	    TP_fast_assign(__entry->start = mig->start;
 			   __entry->end = mig->end;
 			   __entry->moved = mig->moved;
+			   __entry->from_peers = mig->from_peers;
 			   __entry->resident = mig->resident;
 			   __entry->left = mig->left;
 			   __entry->result = result;
 			  ),
-	    TP_printk("start=%#lx end=%#lx moved=%lu resident=%lu left=%lu result=%d",
+	    TP_printk("start=%#lx end=%#lx moved=%lu from_peers=%lu resident=%lu left=%lu result=%d",
 		      __entry->start, __entry->end, __entry->moved,
-		      __entry->resident, __entry->left, __entry->result)
+		      __entry->from_peers, __entry->resident, __entry->left,
+		      __entry->result)
 );
 
 TRACE_EVENT(drm_pagemap_fault,

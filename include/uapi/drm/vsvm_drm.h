@@ -255,7 +255,9 @@ enum drm_vsvm_place {
  * When device memory is full, allocations are moved to system memory, whoever
  * owns them: the oldest first, but those that a device accessed lately after
  * the others.  Pages that were never touched become pages of zeroes on the
- * device.
+ * device.  Pages in the memory of a peer come straight from there; if the peer
+ * cannot be reached, they come by way of system memory, after the timeslice they
+ * have on the peer.
  *
  * To system memory: brings back what is in the memory of this device or of a
  * peer, and leaves everything else as it is.  Waits for a timeslice, like the
@@ -280,8 +282,8 @@ enum drm_vsvm_place {
  * is skipped and the pages of the latter count as left.  -EFAULT also if the
  * device cannot reach a page to copy it, for lack of bounce buffers.
  *
- * -EBUSY: pages cannot be moved now, for instance since they are pinned, or are
- * in the memory of a peer.  With %DRM_VSVM_PREFETCH_PARTIAL they count as left.
+ * -EBUSY: pages cannot be moved now, for instance since they are pinned, or on
+ * the move already.  With %DRM_VSVM_PREFETCH_PARTIAL they count as left.
  * For a prefetch to system memory, with or without that flag, also if mappings in
  * the range keep changing.
  *

@@ -27,6 +27,9 @@
 #include <linux/uaccess.h>
 #include <linux/vmalloc.h>
 
+/* Address bits of a pool on the bus between connected devices */
+#define PAGEMAP_MOCK_BUS_SHIFT	40
+
 KUNIT_DEFINE_ACTION_WRAPPER(pagemap_mock_vfree, vfree, const void *);
 KUNIT_DEFINE_ACTION_WRAPPER(pagemap_mock_kvfree, kvfree, const void *);
 
@@ -441,7 +444,8 @@ pagemap_mock_device_map(struct drm_pagemap *dpagemap, struct device *dev,
 	dma_addr_t addr = DMA_MAPPING_ERROR;
 
 	if (dev == mdev->dev || !mdev->unreachable) {
-		addr = (dma_addr_t)pagemap_mock_index(mdev, page) << PAGE_SHIFT;
+		addr = mdev->bus_base +
+		       ((dma_addr_t)pagemap_mock_index(mdev, page) << PAGE_SHIFT);
 		atomic_inc(&mdev->maps);
 	}
 	if (mdev->map_single)
@@ -491,6 +495,77 @@ static const struct drm_pagemap_ops pagemap_mock_ops = {
 	.device_unmap = pagemap_mock_device_unmap,
 	.populate_mm = pagemap_mock_populate_mm,
 };
+
+/* The peer that an address of pagemap_mock_device_map() belongs to */
+static struct pagemap_mock_dev *pagemap_mock_peer(struct pagemap_mock *mock,
+						  dma_addr_t addr)
+{
+	return &mock->dev[addr >> PAGEMAP_MOCK_BUS_SHIFT];
+}
+
+static void pagemap_mock_copy_across(struct pagemap_mock_dev *mdev,
+				     struct pagemap_mock_dev *peer,
+				     struct page *page,
+				     const struct drm_pagemap_device_addr *addr)
+{
+	unsigned long index = (addr->addr - peer->bus_base) >> PAGE_SHIFT;
+	struct pagemap_mock_bo *bo;
+	void *dst, *src;
+
+	if (addr->proto != PAGEMAP_MOCK_PROTO || addr->dir != DMA_TO_DEVICE ||
+	    pagemap_mock_peer(mdev->mock, addr->addr) != peer) {
+		pagemap_mock_wrong(mdev->mock, "copy from an address of others");
+		return;
+	}
+
+	dst = pagemap_mock_dev_page(mdev, page, false, &bo);
+	src = pagemap_mock_dev_page(peer, pfn_to_page(peer->region->start_pfn +
+						      index), true, &bo);
+	if (!dst || !src)
+		return;
+
+	memcpy(dst, src, PAGE_SIZE);
+	atomic_inc(&mdev->hook[PAGEMAP_MOCK_FROM_PEER].pages);
+}
+
+static int pagemap_mock_copy_from_peer(struct drm_pagemap *dpagemap,
+				       struct page **pages,
+				       const struct drm_pagemap_device_addr *addr,
+				       unsigned long npages)
+{
+	struct pagemap_mock_dev *mdev = to_mock_dev(dpagemap), *peer;
+	unsigned long i, limit, run = 0;
+	int err;
+
+	peer = pagemap_mock_peer(mdev->mock, addr[0].addr);
+	err = pagemap_mock_enter(mdev, PAGEMAP_MOCK_FROM_PEER, npages, &limit);
+	for (i = 0; i < limit; i++) {
+		if (run && addr[i].addr != addr[i - 1].addr + PAGE_SIZE)
+			pagemap_mock_wrong(mdev->mock, "run with a gap");
+		run = max(run, 1UL << addr[i].order) - 1;
+		pagemap_mock_copy_across(mdev, peer, pages[i], addr + i);
+	}
+
+	return err;
+}
+
+static const struct drm_pagemap_ops pagemap_mock_peer_ops = {
+	.device_map = pagemap_mock_device_map,
+	.device_unmap = pagemap_mock_device_unmap,
+	.populate_mm = pagemap_mock_populate_mm,
+	.copy_from_peer = pagemap_mock_copy_from_peer,
+};
+
+/* Lets the devices copy from each other. */
+void pagemap_mock_connect(struct pagemap_mock *mock)
+{
+	unsigned int i;
+
+	for (i = 0; i < mock->ndevs; i++) {
+		mock->dev[i].dpagemap.ops = &pagemap_mock_peer_ops;
+		mock->dev[i].bus_base = (dma_addr_t)i << PAGEMAP_MOCK_BUS_SHIFT;
+	}
+}
 
 /* &drm_pagemap_migration.alloc */
 struct drm_pagemap_devmem *pagemap_mock_alloc(struct drm_pagemap_migration *mig,

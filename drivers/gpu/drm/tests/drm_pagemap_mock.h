@@ -43,7 +43,7 @@ struct pagemap_mock;
 /* Seconds after which a wait of the mock fails the case. */
 #define PAGEMAP_MOCK_PATIENCE	60
 
-#define PAGEMAP_MOCK_MAX_DEVS	2
+#define PAGEMAP_MOCK_MAX_DEVS	3
 
 /* Contents of a struct drm_pagemap that the driver did not zero. */
 #define PAGEMAP_MOCK_GARBAGE	0xa5
@@ -55,6 +55,7 @@ enum pagemap_mock_op {
 	PAGEMAP_MOCK_POPULATE,
 	PAGEMAP_MOCK_TO_DEVMEM,
 	PAGEMAP_MOCK_TO_RAM,
+	PAGEMAP_MOCK_FROM_PEER,
 	PAGEMAP_MOCK_NUM_OPS,
 };
 
@@ -105,6 +106,7 @@ struct pagemap_mock_hook {
  * @count_zeroes: Whether to count @zero_sources, which takes time.
  * @maps: Calls of device_map() that succeeded.
  * @unmaps: Calls of device_unmap().
+ * @bus_base: Address of the pool for peers.
  * @unreachable: Whether device_map() fails for other devices.
  * @map_single: Whether device_map() maps one page, whatever the order.
  * @alloc_asked: Pages that the last pagemap_mock_alloc() was asked for.
@@ -131,6 +133,7 @@ struct pagemap_mock_dev {
 	bool count_zeroes;
 	atomic_t maps;
 	atomic_t unmaps;
+	dma_addr_t bus_base;
 	bool unreachable;
 	bool map_single;
 	unsigned long alloc_asked;
@@ -204,6 +207,7 @@ enum pagemap_mock_where {
 	PAGEMAP_MOCK_RAM,
 	PAGEMAP_MOCK_DEV0,
 	PAGEMAP_MOCK_DEV1,
+	PAGEMAP_MOCK_DEV2,
 	PAGEMAP_MOCK_ZERO,	/* the zero page */
 	PAGEMAP_MOCK_UNMAPPED,	/* no VMA, or one that cannot be read */
 };
@@ -255,6 +259,7 @@ void pagemap_mock_exit(struct kunit *test);
 struct pagemap_mock_dev *pagemap_mock_add_dev(struct pagemap_mock *mock,
 					      const char *name);
 void pagemap_mock_remove_dev(struct pagemap_mock_dev *mdev);
+void pagemap_mock_connect(struct pagemap_mock *mock);
 
 static inline struct pagemap_mock_dev *pagemap_mock_dev0(struct kunit *test)
 {

@@ -374,6 +374,9 @@ struct vsvm_advice {
  * @tries: Number of attempts to resolve it.
  * @failures: Number of times that memory which should be there was not.
  * @on_device: Number of pages of the range that migration left on the device.
+ * @left: Number of pages of the range that migration left elsewhere.
+ * @gather: Whether pages of the range are taken from peers, although that is not
+ *          advised.
  * @again: Whether migration was tried again since some came back at once.
  * @narrow: Whether to care for the page alone, not for its neighbours.
  * @deadline: When to give up, in jiffies.  Valid if @tries.
@@ -388,6 +391,8 @@ struct vsvm_fault {
 	unsigned int tries;
 	unsigned int failures;
 	unsigned long on_device;
+	unsigned long left;
+	bool gather;
 	bool again;
 	bool narrow;
 	unsigned long deadline;

@@ -134,6 +134,15 @@ static unsigned long vsvm_fault_timeslice(const struct vsvm_fault *fault)
 	return timeslice_ms;
 }
 
+/*
+ * Whether to take pages from peers: those that are wanted here, or that cannot
+ * be mapped beside others of the range.
+ */
+static bool vsvm_fault_takes_from_peers(const struct vsvm_fault *fault)
+{
+	return fault->gather || fault->advice.advice == DRM_VSVM_ADVICE_DEVICE;
+}
+
 /* Move what can be moved.  The rest is mapped where it is. */
 static int vsvm_fault_migrate(struct vsvm_fault *fault,
 			      struct drm_gpusvm_range *range)
@@ -153,10 +162,14 @@ static int vsvm_fault_migrate(struct vsvm_fault *fault,
 	};
 	int ret;
 
+	if (vsvm_fault_takes_from_peers(fault))
+		pop.mig.flags |= DRM_PAGEMAP_MIGRATE_PEERS;
+
 	mmap_read_lock(vm->mm);
 	ret = vsvm_mem_populate(vm->vdev, &pop);
 	mmap_read_unlock(vm->mm);
 	fault->on_device = pop.mig.moved + pop.mig.resident;
+	fault->left = pop.mig.left;
 
 	switch (ret) {
 	case -EINVAL:
@@ -187,6 +200,19 @@ static bool vsvm_fault_again(struct vsvm_fault *fault, unsigned long n)
 	return again;
 }
 
+/*
+ * Whether to try again, with all pages of the range in one place, rather than to
+ * have all of them in system memory first.
+ */
+static bool vsvm_fault_gather(struct vsvm_fault *fault)
+{
+	if (fault->gather || !fault->left || !vsvm_peers_reachable())
+		return false;
+
+	fault->gather = true;
+	return true;
+}
+
 static int vsvm_fault_get_pages(struct vsvm_fault *fault,
 				struct drm_gpusvm_range *range,
 				const struct drm_gpusvm_ctx *ctx)
@@ -200,7 +226,8 @@ static int vsvm_fault_get_pages(struct vsvm_fault *fault,
 		return 0;
 	case -EOPNOTSUPP:
 		/* It is in the memory of a peer out of reach, or of several. */
-		drm_gpusvm_range_evict(gpusvm, range);
+		if (!vsvm_fault_gather(fault))
+			drm_gpusvm_range_evict(gpusvm, range);
 		return -EAGAIN;
 	case -EBUSY:
 		/* That took a second, and may take no less the next time. */
@@ -222,8 +249,8 @@ static int vsvm_fault_get_pages(struct vsvm_fault *fault,
 
 /*
  * Whether the pages of a range are where they should be: 0, or -EAGAIN for
- * another try.  Pages move from device to device by way of system memory, so
- * the caller evicts those of a peer.
+ * another try.  Pages that did not come from a peer by themselves go by way of
+ * system memory, so the caller evicts those.
  */
 static int vsvm_fault_check_places(struct vsvm_fault *fault,
 				   struct drm_gpusvm_range *range, bool *evict)
@@ -289,6 +316,7 @@ static int vsvm_fault_try(struct vsvm_fault *fault)
 	lockdep_assert_held(&fault->vm->svm_lock);
 
 	fault->on_device = 0;
+	fault->left = 0;
 	ret = vsvm_fault_check(fault);
 	if (ret)
 		return ret;

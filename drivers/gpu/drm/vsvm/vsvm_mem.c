@@ -569,10 +569,19 @@ static bool vsvm_pool_has_room(struct vsvm_pool *pool, unsigned long npages)
 	return npages <= pool->free;
 }
 
-/* Number of present pages; those in device memory count for @owner. */
+static bool vsvm_has_pfn(const struct vsvm_device *vdev, unsigned long pfn)
+{
+	return pfn - vsvm_first_pfn(vdev) < vdev->pool.size;
+}
+
+/*
+ * Number of present pages; those in device memory count for @owner.  With @vdev,
+ * only those in its memory do.
+ */
 static unsigned long vsvm_populate_present(struct mm_struct *mm,
 					   unsigned long start,
-					   unsigned long end, void *owner)
+					   unsigned long end, void *owner,
+					   const struct vsvm_device *vdev)
 {
 	/* It is out of date at once, whether a notifier says so or not. */
 	struct mmu_interval_notifier none = { .mm = mm };
@@ -591,27 +600,36 @@ static unsigned long vsvm_populate_present(struct mm_struct *mm,
 		if (hmm_range_fault(&range))
 			continue;
 		for (i = 0; i < n; i++)
-			present += !!(pfns[i] & HMM_PFN_VALID);
+			present += pfns[i] & HMM_PFN_VALID &&
+				   (!vdev ||
+				    vsvm_has_pfn(vdev, pfns[i] & ~HMM_PFN_FLAGS));
 	}
 	return present;
 }
 
 /*
- * An estimate of how many pages would move.  Those in the memory of any device
- * stay there.  All others count, also what was never touched or is swapped out.
+ * An estimate of how many pages would move.  Those in the memory of the device
+ * stay there, and so do those of peers that are out of reach, or not asked for.
+ * All others count, also what was never touched or is swapped out.
  */
-static unsigned long vsvm_populate_missing(struct mm_struct *mm,
-					   unsigned long start,
-					   unsigned long end)
+static unsigned long vsvm_populate_missing(const struct vsvm_populate *pop)
 {
+	struct vsvm_device *vdev = vsvm_from_dpagemap(pop->mig.dpagemap);
+	unsigned long start = pop->mig.start, end = pop->mig.end;
 	unsigned long npages = (end - start) >> PAGE_SHIFT;
+	struct mm_struct *mm = pop->mig.mm;
 	unsigned long system, present;
 
-	system = vsvm_populate_present(mm, start, end, NULL);
+	if (pop->mig.flags & DRM_PAGEMAP_MIGRATE_PEERS &&
+	    vsvm_peers_reachable())
+		return npages - vsvm_populate_present(mm, start, end,
+						      vsvm_owner(), vdev);
+
+	system = vsvm_populate_present(mm, start, end, NULL, NULL);
 	if (system == npages)
 		return npages;
 
-	present = vsvm_populate_present(mm, start, end, vsvm_owner());
+	present = vsvm_populate_present(mm, start, end, vsvm_owner(), NULL);
 	return min(system + npages - present, npages);
 }
 
@@ -630,7 +648,7 @@ static int vsvm_populate_prepare(struct vsvm_populate *pop)
 	    vsvm_pool_has_room(&vdev->pool, npages))
 		return 0;
 
-	npages = vsvm_populate_missing(pop->mig.mm, start, end);
+	npages = vsvm_populate_missing(pop);
 	if (vsvm_pool_has_room(&vdev->pool, npages))
 		return 0;
 	return vsvm_populate_reserve(pop, npages);
@@ -718,6 +736,7 @@ static int vsvm_populate_mm(struct drm_pagemap *dpagemap,
 			.start = start,
 			.end = end,
 			.timeslice_ms = timeslice_ms,
+			.flags = DRM_PAGEMAP_MIGRATE_PEERS,
 		},
 	};
 	int ret, idx;
@@ -730,21 +749,57 @@ static int vsvm_populate_mm(struct drm_pagemap *dpagemap,
 	return ret;
 }
 
-/* Nothing to undo after device_map, so there is no device_unmap. */
-static const struct drm_pagemap_ops vsvm_dpagemap_ops = {
-	.device_map = vsvm_device_map,
-	.populate_mm = vsvm_populate_mm,
-};
-
-/*
- * Accesses of the GPU.
- */
-
 static unsigned int
 vsvm_interconnect_device(const struct drm_pagemap_device_addr *device_addr)
 {
 	return device_addr->addr >> VSVM_INTERCONNECT_DEVICE_SHIFT;
 }
+
+/* Number of pages from entry @i on that are contiguous on both devices. */
+static unsigned long
+vsvm_peer_run(struct page **pages, const struct drm_pagemap_device_addr *addr,
+	      unsigned long i, unsigned long npages)
+{
+	unsigned long pfn = page_to_pfn(pages[i]);
+	unsigned long n;
+
+	for (n = 1; i + n < npages; n++)
+		if (page_to_pfn(pages[i + n]) != pfn + n ||
+		    addr[i + n].addr != addr[i].addr + (n << PAGE_SHIFT))
+			break;
+	return n;
+}
+
+/* The part of the copy engine, which reads across the interconnect. */
+static int vsvm_copy_from_peer(struct drm_pagemap *dpagemap,
+			       struct page **pages,
+			       const struct drm_pagemap_device_addr *addr,
+			       unsigned long npages)
+{
+	struct vsvm_device *vdev = vsvm_from_dpagemap(dpagemap);
+	struct vsvm_pool *peer;
+	unsigned long i, n;
+
+	peer = READ_ONCE(vsvm_interconnect[vsvm_interconnect_device(addr)]);
+	for (i = 0; i < npages; i += n) {
+		n = vsvm_peer_run(pages, addr, i, npages);
+		memcpy(vsvm_page_memory(vdev, pages[i]),
+		       peer->memory + (addr[i].addr & VSVM_INTERCONNECT_OFFSET),
+		       n << PAGE_SHIFT);
+	}
+	return 0;
+}
+
+/* Nothing to undo after device_map, so there is no device_unmap. */
+static const struct drm_pagemap_ops vsvm_dpagemap_ops = {
+	.device_map = vsvm_device_map,
+	.populate_mm = vsvm_populate_mm,
+	.copy_from_peer = vsvm_copy_from_peer,
+};
+
+/*
+ * Accesses of the GPU.
+ */
 
 /**
  * vsvm_mem_is_peer() - Whether an address is in the memory of another device

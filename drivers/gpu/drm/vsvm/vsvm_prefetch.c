@@ -16,14 +16,16 @@
  * struct vsvm_prefetch - a prefetch in progress
  * @vm: The VM.
  * @args: Arguments of the ioctl; returns the counts.
- * @snap: For prefetch to system memory.
+ * @snap: For prefetch to system memory, or by way of it.
  * @end: End address, exclusive.
+ * @by_system: Whether what is on peers goes by way of system memory.
  */
 struct vsvm_prefetch {
 	struct vsvm_vm *vm;
 	struct drm_vsvm_prefetch *args;
 	struct vsvm_snapshot snap;
 	u64 end;
+	bool by_system;
 };
 
 static bool vsvm_prefetch_is_partial(const struct vsvm_prefetch *pf)
@@ -48,7 +50,8 @@ static int vsvm_prefetch_populate(struct vsvm_prefetch *pf,
 			.start = start,
 			.end = end,
 			.timeslice_ms = pf->args->timeslice_ms,
-			.flags = DRM_PAGEMAP_MIGRATE_PARTIAL,
+			.flags = DRM_PAGEMAP_MIGRATE_PARTIAL |
+				 DRM_PAGEMAP_MIGRATE_PEERS,
 		},
 		.client = pf->vm->client,
 		.fault_window = pf->args->fault_window,
@@ -129,14 +132,40 @@ static int vsvm_prefetch_skip_hole(struct vsvm_prefetch *pf,
 	return 0;
 }
 
+/* Touch pages of the snapshot that are in a place, as the CPU would. */
+static void vsvm_prefetch_touch(struct vsvm_prefetch *pf, unsigned long start,
+				unsigned long end, u32 place)
+{
+	unsigned long i, n = (end - start) >> PAGE_SHIFT;
+
+	for (i = 0; i < n; i++)
+		if (pf->snap.pages[i].place == place)
+			fault_in_readable((const char __user *)start +
+					  (i << PAGE_SHIFT), 1);
+}
+
 /*
- * One step of a prefetch to system memory, by touching what is on a device as
- * the CPU would.  An address that went away meanwhile is no error.
+ * Pages of peers out of reach go to system memory before they go to the device.
+ * Where memory changes all the time, some of them are left.
+ */
+static int vsvm_prefetch_from_peers(struct vsvm_prefetch *pf,
+				    unsigned long start, unsigned long end)
+{
+	int ret;
+
+	ret = vsvm_snapshot_take(&pf->snap, start, end);
+	if (!ret && pf->snap.count[DRM_VSVM_PLACE_PEER])
+		vsvm_prefetch_touch(pf, start, end, DRM_VSVM_PLACE_PEER);
+	return ret == -EBUSY ? 0 : ret;
+}
+
+/*
+ * One step of a prefetch to system memory.  An address that went away meanwhile
+ * is no error.
  */
 static int vsvm_prefetch_to_system(struct vsvm_prefetch *pf,
 				   unsigned long start, unsigned long end)
 {
-	unsigned long i, n = (end - start) >> PAGE_SHIFT;
 	struct vsvm_snapshot *snap = &pf->snap;
 	unsigned long before, after;
 	int ret;
@@ -151,11 +180,8 @@ static int vsvm_prefetch_to_system(struct vsvm_prefetch *pf,
 	if (!before)
 		return 0;
 
-	for (i = 0; i < n; i++)
-		if (snap->pages[i].place == DRM_VSVM_PLACE_DEVICE ||
-		    snap->pages[i].place == DRM_VSVM_PLACE_PEER)
-			fault_in_readable((const char __user *)start +
-					  (i << PAGE_SHIFT), 1);
+	vsvm_prefetch_touch(pf, start, end, DRM_VSVM_PLACE_DEVICE);
+	vsvm_prefetch_touch(pf, start, end, DRM_VSVM_PLACE_PEER);
 
 	ret = vsvm_snapshot_take(snap, start, end);
 	if (ret)
@@ -182,6 +208,21 @@ static int vsvm_prefetch_to_system_mapped(struct vsvm_prefetch *pf,
 	return vsvm_prefetch_to_system(pf, start, chunk_end);
 }
 
+static int vsvm_prefetch_step(struct vsvm_prefetch *pf, unsigned long start,
+			      unsigned long chunk_end, unsigned long *next)
+{
+	int ret = 0;
+
+	if (pf->args->place != DRM_VSVM_PLACE_DEVICE)
+		return vsvm_prefetch_to_system_mapped(pf, start, chunk_end,
+						      next);
+
+	if (pf->by_system)
+		ret = vsvm_prefetch_from_peers(pf, start, chunk_end);
+	return ret ?: vsvm_prefetch_to_device_locked(pf, start, chunk_end,
+						     next);
+}
+
 /* Step by step, so that the device can be unplugged and the task killed. */
 static int vsvm_prefetch_run(struct vsvm_prefetch *pf)
 {
@@ -195,12 +236,7 @@ static int vsvm_prefetch_run(struct vsvm_prefetch *pf)
 
 		chunk_end = min_t(u64, pf->end, ALIGN(addr + 1, chunk));
 		next = chunk_end;
-		if (pf->args->place == DRM_VSVM_PLACE_DEVICE)
-			ret = vsvm_prefetch_to_device_locked(pf, addr,
-							     chunk_end, &next);
-		else
-			ret = vsvm_prefetch_to_system_mapped(pf, addr,
-							     chunk_end, &next);
+		ret = vsvm_prefetch_step(pf, addr, chunk_end, &next);
 		if (ret)
 			return ret;
 		cond_resched();
@@ -221,7 +257,8 @@ int vsvm_prefetch(struct vsvm_vm *vm, struct drm_vsvm_prefetch *args, u64 end)
 	struct vsvm_prefetch pf = { .vm = vm, .args = args, .end = end };
 	int ret;
 
-	if (args->place == DRM_VSVM_PLACE_DEVICE)
+	pf.by_system = !vsvm_peers_reachable();
+	if (args->place == DRM_VSVM_PLACE_DEVICE && !pf.by_system)
 		return vsvm_prefetch_run(&pf);
 
 	ret = vsvm_snapshot_init(&pf.snap, vm, args->start, end);

@@ -71,6 +71,8 @@ static const char * const source_names[] = {
 
 struct bench {
 	struct vsvm_gpu gpu;
+	/* A second device, if there is one. */
+	struct vsvm_gpu peer;
 	enum source source;
 	/* The memory that moves, and other memory that fills the device. */
 	char *mem;
@@ -113,6 +115,24 @@ static int to_device(struct bench *b)
 static int on_device(struct bench *b)
 {
 	return new_memory(b) ?: to_device(b);
+}
+
+static int on_peer(struct bench *b)
+{
+	return new_memory(b) ?: vsvm_prefetch(&b->peer, b->mem, SIZE,
+					      DRM_VSVM_PLACE_DEVICE);
+}
+
+/* Without the interconnect, it has to go by way of RAM. */
+static int by_way_of_ram(struct bench *b)
+{
+	int ret;
+
+	ret = vsvm_set_peers(false);
+	if (!ret)
+		ret = to_device(b);
+	vsvm_set_peers(true);
+	return ret;
 }
 
 static int cpu_fault(struct bench *b)
@@ -171,6 +191,8 @@ static const struct row rows[] = {
 	{ "cpu_fault", HUGE, on_device, cpu_fault },
 	{ "gpu_fault", HUGE, new_memory, gpu_fault },
 	{ "prefetch", UNTOUCHED, new_memory, to_device },
+	{ "peer", BASE, on_peer, to_device },
+	{ "peer_by_ram", BASE, on_peer, by_way_of_ram },
 	{ "device_full", BASE, fill_device, to_device },
 };
 
@@ -343,6 +365,8 @@ static int run_row(struct bench *b, unsigned int index, bool smp)
 	const struct row *row = &rows[index];
 	int ret;
 
+	if (row->prepare == on_peer && b->peer.fd < 0)
+		return 0;
 	b->source = row->source;
 	ret = set_folios(row->source);
 	if (!ret)
@@ -367,6 +391,10 @@ int main(void)
 		fprintf(stderr, "no vsvm device: %s\n", strerror(-ret));
 		return 1;
 	}
+	ret = vsvm_gpu_open(&b.peer, 1);
+	if (ret)
+		b.peer.fd = -1;
+	ret = 0;
 	if (smp && (pin(0) || pthread_create(&b.thread, NULL, spin, &b)))
 		return 1;
 	for (i = 0; i < ARRAY_SIZE(rows) && !ret; i++)

@@ -35,6 +35,7 @@
 #endif
 
 #define MAX_THREADS	16
+#define DEVICES		3	/* at most; all but the first may be missing */
 #define REGIONS		4
 #define SMALL_PAGES	48
 #define LARGE_PAGES	512
@@ -90,8 +91,8 @@ struct thread {
 	bool failed;
 	bool in_child;
 	pid_t child;
-	struct vsvm_gpu gpu[2];
-	uint32_t syncobj[2];
+	struct vsvm_gpu gpu[DEVICES];
+	uint32_t syncobj[DEVICES];
 	uint64_t *result;
 	struct region region[REGIONS];
 	struct flight flight;
@@ -243,7 +244,7 @@ static void land(struct thread *t)
 				VSVM_WAIT_MS);
 	if (!ret)
 		ret = vsvm_job_status(gpu, f->job, &status);
-	if (f->device && option.unbind &&
+	if (f->device == 1 && option.unbind &&
 	    (ret == -ENODEV || status.error == ENODEV)) {
 		redo_on_first_device(t);
 	} else if (ret || status.error) {
@@ -560,13 +561,13 @@ static int open_device(struct thread *t, int device)
 static int pick_device(struct thread *t)
 {
 	struct drm_vsvm_query query;
-	int device = below(t, 2);
+	int device = below(t, DEVICES);
 
-	if (!device)
-		return 0;
+	if (device != 1)
+		return t->gpu[device].fd >= 0 ? device : 0;
 	if (t->gpu[1].fd >= 0 && option.unbind &&
 	    vsvm_query(t->gpu[1].fd, &query) == -ENODEV) {
-		if (t->flight.on && t->flight.device)
+		if (t->flight.on && t->flight.device == 1)
 			land(t);
 		if (t->gpu[1].fd >= 0)
 			close(t->gpu[1].fd);
@@ -581,20 +582,21 @@ static void gpu_job(struct thread *t)
 {
 	struct drm_vsvm_sync sync = { .flags = DRM_VSVM_SYNC_SIGNAL };
 	struct maker m = { .t = t, .f = &t->flight };
-	bool second = below(t, 2), wait = below(t, 2);
+	int chosen = below(t, DEVICES);
+	bool wait = below(t, 2);
 	size_t i, n = 1 + below(t, JOB_OPS);
 	int device, ret;
 
 	land(t);
 	memset(&t->flight, 0, sizeof(t->flight));
 	/* The job must not depend on whether the device is there. */
-	m.idempotent = second && option.unbind;
-	device = second && t->gpu[1].fd >= 0;
+	m.idempotent = chosen == 1 && option.unbind;
+	device = t->gpu[chosen].fd >= 0 ? chosen : 0;
 	if (m.idempotent)
 		n = 1;
 	for (i = 0; i < n; i++)
 		makers[below(t, ARRAY_SIZE(makers))](&m);
-	note(t, "job on device %d:%s%s", second, m.text, wait ? "" : " async");
+	note(t, "job on device %d:%s%s", chosen, m.text, wait ? "" : " async");
 	if (!t->flight.num_ops || t->failed)
 		return;
 
@@ -603,7 +605,7 @@ static void gpu_job(struct thread *t)
 	sync.handle = t->syncobj[device];
 	ret = vsvm_exec(&t->gpu[device], t->flight.ops, t->flight.num_ops,
 			&sync, 1, &t->flight.job);
-	if (ret == -ENODEV && device && option.unbind) {
+	if (ret == -ENODEV && device == 1 && option.unbind) {
 		redo_on_first_device(t);
 		check_results(t);
 		return;
@@ -703,7 +705,7 @@ static void do_prefetch(struct thread *t)
 	     first, n, up ? "the device" : "RAM");
 	ret = vsvm_ioctl(t->gpu[device].fd, DRM_IOCTL_VSVM_PREFETCH, &args);
 	if (ret && !(ret == -ENOSPC && up) &&
-	    !(ret == -ENODEV && device && option.unbind))
+	    !(ret == -ENODEV && device == 1 && option.unbind))
 		fail(t, "prefetch: %s", strerror(-ret));
 }
 
@@ -724,7 +726,7 @@ static void do_advise(struct thread *t)
 	note(t, "advise region %d pages %zu+%zu as %u", region_index(t, r),
 	     first, n, args.advice);
 	ret = vsvm_ioctl(t->gpu[device].fd, DRM_IOCTL_VSVM_ADVISE, &args);
-	if (ret && !(ret == -ENODEV && device && option.unbind))
+	if (ret && !(ret == -ENODEV && device == 1 && option.unbind))
 		fail(t, "advise: %s", strerror(-ret));
 }
 
@@ -1154,6 +1156,7 @@ static int setup(void)
 		if (ret)
 			return ret;
 		open_device(t, 1);
+		open_device(t, 2);
 	}
 	/* Now there will be holes. */
 	for (i = 0; i < option.threads; i++) {

@@ -1472,8 +1472,8 @@ TEST_F(svm, peer)
 {
 	struct drm_vsvm_prefetch args;
 	int first = self->gpu.fd, second;
+	uint32_t first_vm = self->gpu.vm, vm;
 	uint64_t sum;
-	uint32_t vm;
 
 	second = vsvm_open(1);
 	if (second < 0)
@@ -1490,16 +1490,19 @@ TEST_F(svm, peer)
 	EXPECT_EQ(NPAGES, count_all(self, DRM_VSVM_PLACE_PEER));
 	ASSERT_EQ(0, look(self));
 	EXPECT_EQ(0, self->pages[0].device);
-	EXPECT_EQ(-EBUSY, to_device(self));
-	args = prefetch_args(vm, self->mem, self->size, DRM_VSVM_PLACE_DEVICE);
-	args.flags = DRM_VSVM_PREFETCH_PARTIAL;
-	EXPECT_EQ(0, vsvm_ioctl(second, DRM_IOCTL_VSVM_PREFETCH, &args));
-	EXPECT_EQ(NPAGES, args.left);
-
 	EXPECT_EQ(0, vsvm_prefetch(&self->gpu, self->mem, self->size,
 				   DRM_VSVM_PLACE_SYSTEM));
 	EXPECT_EQ(NPAGES, count_all(self, DRM_VSVM_PLACE_SYSTEM));
+
+	self->gpu.fd = first;
+	self->gpu.vm = first_vm;
 	ASSERT_EQ(0, to_device(self));
+	self->gpu.fd = second;
+	self->gpu.vm = vm;
+	args = prefetch_args(vm, self->mem, self->size, DRM_VSVM_PLACE_DEVICE);
+	ASSERT_EQ(0, vsvm_ioctl(second, DRM_IOCTL_VSVM_PREFETCH, &args));
+	EXPECT_EQ(NPAGES, args.moved);
+	EXPECT_EQ(0, args.left);
 	EXPECT_EQ(NPAGES, count_all(self, DRM_VSVM_PLACE_DEVICE));
 	ASSERT_EQ(0, look(self));
 	EXPECT_EQ(1, self->pages[0].device);
