@@ -1456,6 +1456,27 @@ static void migrate_device_test_restore_source(struct kunit *test)
 	test_buf_unmap(test, &buf);
 }
 
+/* Have the page at @addr as fork() leaves it: neither exclusive nor writable. */
+static void test_share_page(struct kunit *test, unsigned long addr)
+{
+	struct mm_struct *mm = current->mm;
+	struct vm_area_struct *vma;
+	spinlock_t *ptl;
+	pte_t *ptep;
+
+	mmap_read_lock(mm);
+	vma = vma_lookup(mm, addr);
+	ptep = get_locked_pte(mm, addr, &ptl);
+	if (ptep) {
+		ptep_set_wrprotect(mm, addr, ptep);
+		ClearPageAnonExclusive(pte_page(ptep_get(ptep)));
+		flush_tlb_page(vma, addr);
+		pte_unmap_unlock(ptep, ptl);
+	}
+	mmap_read_unlock(mm);
+	KUNIT_ASSERT_NOT_NULL(test, ptep);
+}
+
 /* The page at @addr is ordinary RAM, and its entry has the only reference. */
 static void test_expect_in_ram(struct kunit *test, unsigned long addr,
 			       bool exclusive)
@@ -1476,15 +1497,11 @@ static void migrate_device_test_references_pass_on(struct kunit *test)
 {
 	unsigned long src[TEST_PAGES], dst[TEST_PAGES];
 	struct test_buf buf;
-	struct page *page;
 	unsigned long i;
 
 	test_buf_init(test, &buf, TEST_PAGES);
-	for (i = 1; i < TEST_PAGES; i += 2) {
-		page = test_get_page(test, test_page_addr(&buf, i));
-		ClearPageAnonExclusive(page);
-		put_page(page);
-	}
+	for (i = 1; i < TEST_PAGES; i += 2)
+		test_share_page(test, test_page_addr(&buf, i));
 	test_buf_to_device(test, &buf);
 	for (i = 0; i < TEST_PAGES; i++) {
 		test_expect_resident(test, buf.dev_page[i]);
