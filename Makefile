@@ -41,6 +41,8 @@ docs:			## build the pages of Documentation/gpu with htmldocs; warnings about ou
 	@scripts/docs
 coverage:		## measure which lines of the drivers the tests execute
 	@scripts/coverage
+mutants:		## change the code in one place at a time, and see whether the tests notice; N=150 places
+	@scripts/mutants --count $(or $(N),150)
 mbox:			## write one threaded mailbox per section, each with its cover letter: build/mbox
 	@scripts/mbox
 vanilla:		## apply and build on the vanilla kernel Debian's package is made from
@@ -52,4 +54,4 @@ clean:			## delete built kernels and logs, keep the git tree and downloads
 distclean:		## delete all of build/, also the git tree
 	@scripts/clean all
 
-.PHONY: help demo test kunit soak tree export check kcsan each kernel hmm-base bench profile docs coverage mbox vanilla older clean distclean
+.PHONY: help demo test kunit soak tree export check kcsan each kernel hmm-base bench profile docs coverage mutants mbox vanilla older clean distclean

@@ -20,6 +20,19 @@ mkdir -p "$BUILD" "$LOGS"
 # shellcheck disable=SC2016
 HMM_MEMORY='memmap=512M$0x60000000 test_hmm.spm_addr_dev0=0x60000000 test_hmm.spm_addr_dev1=0x70000000'
 
+# Lines of a kernel log that look like a defect, and those of them that are none.
+SPLAT='WARNING:|BUG:|Oops|general protection fault|nable to handle|Kernel panic|Call Trace:|KASAN|KCSAN: |UBSAN: |ODEBUG: '
+SPLAT+='|INFO: (possible|trying to register|lockdep is turned off|task .* blocked)|possible (circular|recursive)|inconsistent lock state'
+SPLAT+='|suspicious RCU usage|detected stall|self-detected stall|soft lockup|hard LOCKUP|refcount_t:|list_(add|del) corruption'
+SPLAT+='|DMA-API: |memory corruption|Bad page|bad pte|Bad rss-counter|non-zero pgtables_bytes|kmemleak: .*(new suspected|disabled)|segfault at|traps: .* trap'
+HARMLESS='KernelAddressSanitizer initialized|DMA-API: (preallocated|debugging enabled|debugging disabled on kernel command line|debugfs)'
+# Known races of the kernel: the timer's calibration at boot counts ticks in an interrupt, and a worker
+# reads flags and number of a work item while another thread marks it as pending again, which is allowed.
+HARMLESS+='|KCSAN: data-race in (lapic_cal_handler / setup_boot_APIC_clock|process_one_work / queue_work_on'
+# The memory cgroup reads the clock while it ticks; and a wait for invalidations reads, with READ_ONCE(), a
+# sequence number that is changed under a lock, and reads it again after each wake-up.
+HARMLESS+='|do_timer / mem_cgroup_flush_stats_ratelimited|__mmu_notifier_invalidate_range_(start|end) / mmu_interval_read_begin)'
+
 # Personal git settings must not change the result of an apply or an export.
 export GIT_CONFIG_NOSYSTEM=1 GIT_CONFIG_GLOBAL=/dev/null
 export GIT_CONFIG_COUNT=4
