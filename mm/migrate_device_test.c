@@ -31,6 +31,8 @@
 #include <linux/slab.h>
 #include <linux/spinlock.h>
 #include <linux/swap.h>
+#include <linux/swapops.h>
+#include <linux/tracepoint.h>
 #include <linux/uaccess.h>
 #include <linux/userfaultfd_k.h>
 #include <linux/vmstat.h>
@@ -333,9 +335,13 @@ struct test_migration {
 	unsigned long dst[TEST_PAGES];
 };
 
-/* Unmap the pages. Returns 0, or, without the lock, a negative error code. */
-static int test_migration_setup(struct test_migration *m,
-				const struct test_buf *buf)
+/*
+ * Unmap the pages in memory that @flags select. Returns 0, or, without the lock, a
+ * negative error code.
+ */
+static int test_migration_setup_from(struct test_migration *m,
+				     const struct test_buf *buf,
+				     unsigned long flags)
 {
 	int ret;
 
@@ -346,7 +352,7 @@ static int test_migration_setup(struct test_migration *m,
 			.src = m->src,
 			.dst = m->dst,
 			.pgmap_owner = pool,
-			.flags = MIGRATE_VMA_SELECT_SYSTEM,
+			.flags = flags,
 		},
 	};
 	mmap_read_lock(current->mm);
@@ -356,6 +362,12 @@ static int test_migration_setup(struct test_migration *m,
 		mmap_read_unlock(current->mm);
 
 	return ret;
+}
+
+static int test_migration_setup(struct test_migration *m,
+				const struct test_buf *buf)
+{
+	return test_migration_setup_from(m, buf, MIGRATE_VMA_SELECT_SYSTEM);
 }
 
 /* Copy what has been unmapped. Returns the number of pages that migrate. */
@@ -481,6 +493,7 @@ static void migrate_device_test_range_evicts(struct kunit *test)
 
 static void migrate_device_test_extra_reference(struct kunit *test)
 {
+	struct test_migration m;
 	struct test_buf buf;
 	struct page *page;
 	unsigned long src, dst = 0;
@@ -495,6 +508,14 @@ static void migrate_device_test_extra_reference(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, src, 0);
 	migrate_device_pages(&src, &dst, 1);
 	migrate_device_finalize(&src, &dst, 1);
+
+	/* The same by virtual address */
+	KUNIT_ASSERT_EQ(test, 0,
+			test_migration_setup_from(&m, &buf,
+						  MIGRATE_VMA_SELECT_DEVICE_PRIVATE));
+	KUNIT_EXPECT_EQ(test, m.args.cpages, 0);
+	KUNIT_EXPECT_EQ(test, m.src[0], 0);
+	test_migration_finalize(&m);
 	put_page(page);
 
 	test_expect_resident(test, page);
@@ -1175,6 +1196,70 @@ static void migrate_device_test_collect_flushes_tlb_once(struct kunit *test)
 	test_buf_unmap(test, &buf);
 }
 
+#if defined(CONFIG_X86_64) && defined(CONFIG_TRACEPOINTS) && defined(CONFIG_SMP)
+/* The flushes of the test's thread, and those without the lock of a page table */
+struct test_flush_lock {
+	struct task_struct *task;
+	spinlock_t *ptl;
+	struct tracepoint *tp;
+	unsigned int flushes;
+	unsigned int unlocked;
+};
+
+static void test_flush_probe(void *data, int reason, unsigned long pages)
+{
+	struct test_flush_lock *lock = data;
+
+	if (current != lock->task)
+		return;
+	lock->flushes++;
+	lock->unlocked += !spin_is_locked(lock->ptl);
+}
+
+static void test_flush_find(struct tracepoint *tp, void *data)
+{
+	struct test_flush_lock *lock = data;
+
+	if (!strcmp(tp->name, "tlb_flush"))
+		lock->tp = tp;
+}
+
+/*
+ * The TLB is flushed before the page table is unlocked: nobody may see an entry
+ * without a page that another CPU still writes to.
+ */
+static void migrate_device_test_collect_flushes_locked(struct kunit *test)
+{
+	struct test_flush_lock lock = { .task = current };
+	struct test_migration m;
+	struct test_buf buf;
+
+	for_each_kernel_tracepoint(test_flush_find, &lock);
+	if (!lock.tp)
+		kunit_skip(test, "flushes are not traced");
+	test_buf_init(test, &buf, 1);
+	lock.ptl = pte_lockptr(current->mm, pmd_off(current->mm, buf.addr));
+	KUNIT_ASSERT_EQ(test, 0, tracepoint_probe_register(lock.tp,
+							   test_flush_probe,
+							   &lock));
+	KUNIT_EXPECT_EQ(test, 0, test_migration_setup(&m, &buf));
+	tracepoint_probe_unregister(lock.tp, test_flush_probe, &lock);
+	tracepoint_synchronize_unregister();
+	KUNIT_EXPECT_EQ(test, lock.flushes, 1);
+	KUNIT_EXPECT_EQ(test, lock.unlocked, 0);
+	KUNIT_EXPECT_EQ(test, test_migration_copy(&m, &buf), 1);
+	test_migration_finalize(&m);
+
+	test_buf_check(test, &buf);
+	test_buf_unmap(test, &buf);
+}
+#else
+static void migrate_device_test_collect_flushes_locked(struct kunit *test)
+{
+	kunit_skip(test, "flushes are not traced");
+}
+#endif
+
 /*
  * A thread that counts in the first word of each page of a buffer, so often that
  * its CPU has TLB entries of the pages while they are unmapped.
@@ -1456,8 +1541,11 @@ static void migrate_device_test_restore_source(struct kunit *test)
 	test_buf_unmap(test, &buf);
 }
 
-/* Have the page at @addr as fork() leaves it: neither exclusive nor writable. */
-static void test_share_page(struct kunit *test, unsigned long addr)
+/*
+ * Write protect the page at @addr. If @share, it is not exclusive either, as fork()
+ * leaves it.
+ */
+static void test_protect_page(struct kunit *test, unsigned long addr, bool share)
 {
 	struct mm_struct *mm = current->mm;
 	struct vm_area_struct *vma;
@@ -1469,7 +1557,8 @@ static void test_share_page(struct kunit *test, unsigned long addr)
 	ptep = get_locked_pte(mm, addr, &ptl);
 	if (ptep) {
 		ptep_set_wrprotect(mm, addr, ptep);
-		ClearPageAnonExclusive(pte_page(ptep_get(ptep)));
+		if (share)
+			ClearPageAnonExclusive(pte_page(ptep_get(ptep)));
 		flush_tlb_page(vma, addr);
 		pte_unmap_unlock(ptep, ptl);
 	}
@@ -1492,7 +1581,11 @@ static void test_expect_in_ram(struct kunit *test, unsigned long addr,
 	put_page(page);
 }
 
-/* Of pages that are exclusive, shared and declined, to the device and back */
+/*
+ * Of pages that are exclusive, shared and declined, to the device and back. The
+ * entries of device memory do not tell shared pages from exclusive ones that are
+ * write protected, as half of them are.
+ */
 static void migrate_device_test_references_pass_on(struct kunit *test)
 {
 	unsigned long src[TEST_PAGES], dst[TEST_PAGES];
@@ -1500,8 +1593,9 @@ static void migrate_device_test_references_pass_on(struct kunit *test)
 	unsigned long i;
 
 	test_buf_init(test, &buf, TEST_PAGES);
-	for (i = 1; i < TEST_PAGES; i += 2)
-		test_share_page(test, test_page_addr(&buf, i));
+	for (i = 0; i < TEST_PAGES; i++)
+		if (i % 2 || i >= TEST_PAGES / 2)
+			test_protect_page(test, test_page_addr(&buf, i), i % 2);
 	test_buf_to_device(test, &buf);
 	for (i = 0; i < TEST_PAGES; i++) {
 		test_expect_resident(test, buf.dev_page[i]);
@@ -1532,6 +1626,72 @@ static void migrate_device_test_references_pass_on(struct kunit *test)
 	test_buf_unmap(test, &buf);
 	KUNIT_EXPECT_EQ(test, pool_nr_used(), 0);
 }
+
+#ifdef CONFIG_TRACEPOINTS
+/* Pages that the test's thread maps one after the other */
+struct test_handover {
+	struct task_struct *task;
+	struct tracepoint *tp;
+	const struct test_buf *buf;
+	unsigned int nr;
+	unsigned int locked;	/* when the next one is mapped */
+};
+
+static void test_handover_probe(void *data, unsigned long addr,
+				unsigned long pte, int order)
+{
+	struct test_handover *handover = data;
+	unsigned long i;
+
+	if (current != handover->task)
+		return;
+	i = (addr - handover->buf->addr) >> PAGE_SHIFT;
+	handover->nr++;
+	if (i && PageLocked(handover->buf->dev_page[i - 1]))
+		handover->locked++;
+}
+
+static void test_handover_find(struct tracepoint *tp, void *data)
+{
+	struct test_handover *handover = data;
+
+	if (!strcmp(tp->name, "remove_migration_pte"))
+		handover->tp = tp;
+}
+
+/*
+ * Pages whose only reference is that of their entry are unlocked before the page
+ * table is: after that, they may be gone.
+ */
+static void migrate_device_test_handed_over_unlocked(struct kunit *test)
+{
+	struct test_buf buf;
+	struct test_handover handover = { .task = current, .buf = &buf };
+	struct test_migration m;
+
+	for_each_kernel_tracepoint(test_handover_find, &handover);
+	KUNIT_ASSERT_NOT_NULL(test, handover.tp);
+	test_buf_init(test, &buf, TEST_PAGES);
+	KUNIT_ASSERT_EQ(test, 0, test_migration_setup(&m, &buf));
+	KUNIT_EXPECT_EQ(test, test_migration_copy(&m, &buf), TEST_PAGES);
+	KUNIT_EXPECT_EQ(test, 0, tracepoint_probe_register(handover.tp,
+							   test_handover_probe,
+							   &handover));
+	test_migration_finalize(&m);
+	tracepoint_probe_unregister(handover.tp, test_handover_probe, &handover);
+	tracepoint_synchronize_unregister();
+	KUNIT_EXPECT_EQ(test, handover.nr, TEST_PAGES);
+	KUNIT_EXPECT_EQ(test, handover.locked, 0);
+
+	test_buf_check(test, &buf);
+	test_buf_unmap(test, &buf);
+}
+#else
+static void migrate_device_test_handed_over_unlocked(struct kunit *test)
+{
+	kunit_skip(test, "migration is not traced");
+}
+#endif
 
 /* Nothing has been copied, or is to be: a driver that has second thoughts */
 static void migrate_device_test_finalize_without_pages(struct kunit *test)
@@ -1848,8 +2008,14 @@ static void migrate_device_test_mlock_skips_device_pages(struct kunit *test)
 		put_page(page);
 	}
 
-	/* No batch of a CPU keeps a reference to an unmapped page. */
+	/*
+	 * No batch of a CPU keeps a reference to an unmapped page.  One page
+	 * stays, and with it the page table, whose freeing drains the batches.
+	 */
 	test_buf_to_device(test, &buf);
+	KUNIT_EXPECT_EQ(test, 0,
+			vm_munmap(buf.addr, (TEST_PAGES - 1) * PAGE_SIZE));
+	KUNIT_EXPECT_EQ(test, pool_nr_used(), 1);
 	test_buf_unmap(test, &buf);
 	KUNIT_EXPECT_EQ(test, pool_nr_used(), 0);
 	test_expect_not_mlocked(test, &buf);
@@ -2021,6 +2187,26 @@ static void test_expect_flags(struct kunit *test, struct folio *folio,
 	KUNIT_EXPECT_PTR_EQ(test, folio_memcg(folio), memcg);
 }
 
+/* Have an entry that the page at @addr has not been written through. */
+static void test_clean_pte(struct kunit *test, unsigned long addr)
+{
+	struct mm_struct *mm = current->mm;
+	struct vm_area_struct *vma;
+	spinlock_t *ptl;
+	pte_t *ptep;
+
+	mmap_read_lock(mm);
+	vma = vma_lookup(mm, addr);
+	ptep = get_locked_pte(mm, addr, &ptl);
+	if (ptep) {
+		set_pte_at(mm, addr, ptep,
+			   pte_mkclean(ptep_clear_flush(vma, addr, ptep)));
+		pte_unmap_unlock(ptep, ptl);
+	}
+	mmap_read_unlock(mm);
+	KUNIT_ASSERT_NOT_NULL(test, ptep);
+}
+
 /* Flags and memory cgroup of a page are those of its copy, there and back. */
 static void migrate_device_test_flags_follow(struct kunit *test)
 {
@@ -2036,8 +2222,10 @@ static void migrate_device_test_flags_follow(struct kunit *test)
 	for (i = 0; i < TEST_PAGES; i++) {
 		page = test_get_page(test, test_page_addr(&buf, i));
 		folio = page_folio(page);
-		if (i == 4)
+		if (i == 4) {
 			folio_mark_lazyfree(folio);
+			test_clean_pte(test, test_page_addr(&buf, i));
+		}
 		/* Once is for the flag, twice for the active list. */
 		folio_clear_referenced(folio);
 		if (i & 1)
@@ -2062,6 +2250,8 @@ static void migrate_device_test_flags_follow(struct kunit *test)
 	}
 	test_migration_finalize(&m);
 
+	for (i = 0; i < TEST_PAGES; i++)
+		KUNIT_EXPECT_EQ(test, !!(flags[i] & BIT(PG_dirty)), i != 4);
 	KUNIT_EXPECT_FALSE(test, flags[4] & BIT(PG_swapbacked));
 	if (!IS_ENABLED(CONFIG_LRU_GEN))
 		KUNIT_EXPECT_TRUE(test, flags[5] & BIT(PG_active));
@@ -2070,6 +2260,8 @@ static void migrate_device_test_flags_follow(struct kunit *test)
 				  memcg);
 		test_evict_page(buf.dev_page[i]);
 		page = test_get_page(test, test_page_addr(&buf, i));
+		/* At once, not when a batch of this CPU is full. */
+		KUNIT_EXPECT_TRUE(test, PageLRU(page));
 		/* Some of the flags are the LRU's, and one is set by GUP. */
 		flags[i] |= BIT(PG_referenced);
 		if (!IS_ENABLED(CONFIG_LRU_GEN))
@@ -2393,6 +2585,47 @@ static void test_huge_check(struct kunit *test, unsigned long addr,
 				    "page %lu", i);
 }
 
+/* Whether userfaultfd has write protected what is mapped at an address */
+static bool test_is_protected(unsigned long addr)
+{
+	bool protected = false;
+	pmd_t *pmdp, pmd;
+	pte_t pte;
+
+	mmap_read_lock(current->mm);
+	pmdp = pmd_off(current->mm, addr);
+	pmd = pmdp_get_lockless(pmdp);
+	if (pmd_trans_huge(pmd)) {
+		protected = pmd_uffd_wp(pmd);
+	} else if (!pmd_none(pmd)) {
+		pte = ptep_get(pte_offset_kernel(pmdp, addr));
+		protected = pte_present(pte) ? pte_uffd_wp(pte) :
+					       pte_swp_uffd_wp(pte);
+	}
+	mmap_read_unlock(current->mm);
+
+	return protected;
+}
+
+/* The protection of memory to which @act has happened */
+static void test_huge_check_protection(struct kunit *test, unsigned long addr,
+				       const struct test_huge_act *act)
+{
+	unsigned long i;
+	bool protected;
+
+	if (!IS_ENABLED(CONFIG_HAVE_ARCH_USERFAULTFD_WP) ||
+	    !IS_ENABLED(CONFIG_USERFAULTFD))
+		return;
+	for (i = 0; i < TEST_HUGE_PAGES; i++) {
+		protected = act->act == huge_act_protect ||
+			    (act->act == huge_act_protect_page && i == 1);
+		KUNIT_EXPECT_EQ_MSG(test, protected,
+				    test_is_protected(addr + i * PAGE_SIZE),
+				    "page %lu", i);
+	}
+}
+
 /* Migrate to the device. Returns the number of pages, or a negative error. */
 static long test_huge_migrate(unsigned long addr, unsigned long size)
 {
@@ -2483,9 +2716,56 @@ static void test_huge_free(struct kunit *test, unsigned long addr)
 	KUNIT_EXPECT_EQ(test, pool_nr_used(), 0);
 }
 
+/* Invalidations of the address space, each of which has to end */
+struct test_invalidations {
+	struct mmu_notifier mn;
+	unsigned int nr;
+	int open;
+};
+
+static int test_invalidations_start(struct mmu_notifier *mn,
+				    const struct mmu_notifier_range *range)
+{
+	struct test_invalidations *inv;
+
+	inv = container_of(mn, struct test_invalidations, mn);
+	inv->nr++;
+	inv->open++;
+	return 0;
+}
+
+static void test_invalidations_end(struct mmu_notifier *mn,
+				   const struct mmu_notifier_range *range)
+{
+	container_of(mn, struct test_invalidations, mn)->open--;
+}
+
+static const struct mmu_notifier_ops test_invalidations_ops = {
+	.invalidate_range_start = test_invalidations_start,
+	.invalidate_range_end = test_invalidations_end,
+};
+
+static void test_invalidations_init(struct kunit *test,
+				    struct test_invalidations *inv)
+{
+	*inv = (struct test_invalidations) {
+		.mn.ops = &test_invalidations_ops,
+	};
+	KUNIT_ASSERT_EQ(test, 0, mmu_notifier_register(&inv->mn, current->mm));
+}
+
+static void test_invalidations_fini(struct kunit *test,
+				    struct test_invalidations *inv)
+{
+	mmu_notifier_unregister(&inv->mn, current->mm);
+	KUNIT_EXPECT_GT(test, inv->nr, 0);
+	KUNIT_EXPECT_EQ(test, inv->open, 0);
+}
+
 static void migrate_device_test_huge_to_device(struct kunit *test)
 {
 	const struct test_huge_act *act = test->param_value;
+	struct test_invalidations inv;
 	enum test_when when;
 	unsigned long addr;
 	long moved;
@@ -2494,7 +2774,9 @@ static void migrate_device_test_huge_to_device(struct kunit *test)
 		addr = test_huge_new(test);
 		huge->act = act;
 		huge->when = when;
+		test_invalidations_init(test, &inv);
 		moved = test_huge_migrate(addr, PMD_SIZE);
+		test_invalidations_fini(test, &inv);
 		if (act->act == huge_act_get_page && when == TEST_BEFORE_COPY) {
 			KUNIT_EXPECT_EQ(test, moved, 0);
 			KUNIT_EXPECT_TRUE(test, test_is_huge(addr));
@@ -2503,6 +2785,7 @@ static void migrate_device_test_huge_to_device(struct kunit *test)
 			KUNIT_EXPECT_EQ(test, pool_nr_used(),
 					moved - (act->end - act->first));
 		}
+		test_huge_check_protection(test, addr, act);
 		test_huge_check(test, addr, act);
 		test_huge_free(test, addr);
 	}
@@ -2511,6 +2794,7 @@ static void migrate_device_test_huge_to_device(struct kunit *test)
 static void migrate_device_test_huge_fault(struct kunit *test)
 {
 	const struct test_huge_act *act = test->param_value;
+	struct test_invalidations inv;
 	enum test_when when;
 	unsigned long addr;
 
@@ -2522,10 +2806,13 @@ static void migrate_device_test_huge_fault(struct kunit *test)
 		huge->act = act;
 		huge->when = when;
 		pool->fault = test_huge_fault;
+		test_invalidations_init(test, &inv);
 		test_read(test, addr + 5 * PAGE_SIZE);
+		test_invalidations_fini(test, &inv);
 		KUNIT_EXPECT_EQ(test, pool_nr_used(), 0);
 		if (act->stays_huge)
 			KUNIT_EXPECT_TRUE(test, test_is_huge(addr));
+		test_huge_check_protection(test, addr, act);
 		test_huge_check(test, addr, act);
 		test_huge_free(test, addr);
 		pool->fault = NULL;
@@ -2535,6 +2822,7 @@ static void migrate_device_test_huge_fault(struct kunit *test)
 static void migrate_device_test_huge_evict(struct kunit *test)
 {
 	const struct test_huge_act *act = test->param_value;
+	struct test_invalidations inv;
 	enum test_when when;
 	unsigned long addr;
 
@@ -2544,7 +2832,9 @@ static void migrate_device_test_huge_evict(struct kunit *test)
 				TEST_HUGE_PAGES);
 		huge->act = act;
 		huge->when = when;
+		test_invalidations_init(test, &inv);
 		test_huge_evict(addr);
+		test_invalidations_fini(test, &inv);
 		if (act->act == huge_act_get_page && when == TEST_BEFORE_COPY) {
 			KUNIT_EXPECT_EQ(test, pool_nr_used(), TEST_HUGE_PAGES);
 			test_huge_evict(addr);
@@ -2552,6 +2842,7 @@ static void migrate_device_test_huge_evict(struct kunit *test)
 		KUNIT_EXPECT_EQ(test, pool_nr_used(), 0);
 		if (act->stays_huge)
 			KUNIT_EXPECT_TRUE(test, test_is_huge(addr));
+		test_huge_check_protection(test, addr, act);
 		test_huge_check(test, addr, act);
 		test_huge_free(test, addr);
 	}
@@ -2674,10 +2965,54 @@ static void migrate_device_test_huge_in_use(struct kunit *test)
 	test_huge_free(test, addr);
 }
 
+/* Have a page that is not backed by swap, or is again. */
+static void test_toggle_swapbacked(struct folio *folio)
+{
+	if (folio_test_swapbacked(folio))
+		folio_clear_swapbacked(folio);
+	else
+		folio_set_swapbacked(folio);
+}
+
+/* Have a page that belongs to no memory cgroup, or does again. */
+#ifdef CONFIG_MEMCG
+static void test_toggle_memcg(struct folio *folio)
+{
+	static unsigned long data;
+
+	swap(data, folio->memcg_data);
+}
+#else
+static void test_toggle_memcg(struct folio *folio)
+{
+}
+#endif
+
+/* Evict pages one of which differs from the others. */
+static void test_huge_evict_apart(struct kunit *test, unsigned long addr,
+				  void (*toggle)(struct folio *folio))
+{
+	unsigned long *src = huge->src, *dst = huge->dst;
+	struct folio *folio;
+
+	KUNIT_ASSERT_EQ(test, test_huge_migrate(addr, PMD_SIZE),
+			TEST_HUGE_PAGES);
+	folio = page_folio(pfn_to_page(huge->pfns[100]));
+	toggle(folio);
+	test_huge_evict_setup();
+	KUNIT_EXPECT_FALSE(test, src[0] & MIGRATE_PFN_LARGE);
+	toggle(folio);
+	copy_to_ram(src, dst, TEST_HUGE_PAGES);
+	migrate_device_pages(src, dst, TEST_HUGE_PAGES);
+	migrate_device_finalize(src, dst, TEST_HUGE_PAGES);
+	KUNIT_EXPECT_EQ(test, pool_nr_used(), 0);
+	test_huge_check(test, addr, NULL);
+}
+
 /*
  * Pages that a huge page cannot have side by side come back as they are, one of
- * them not backed by swap; and an eviction that finds the mmap lock taken leaves
- * a folio that is mapped by PTEs.
+ * them not backed by swap, or of another memory cgroup; and an eviction that finds
+ * the mmap lock taken leaves a folio that is mapped by PTEs.
  */
 static void migrate_device_test_huge_cannot_join(struct kunit *test)
 {
@@ -2685,18 +3020,9 @@ static void migrate_device_test_huge_cannot_join(struct kunit *test)
 	unsigned long *dst = huge->dst;
 	struct page *page;
 
-	KUNIT_ASSERT_EQ(test, test_huge_migrate(addr, PMD_SIZE),
-			TEST_HUGE_PAGES);
-	page = pfn_to_page(huge->pfns[100]);
-	folio_clear_swapbacked(page_folio(page));
-	test_huge_evict_setup();
-	KUNIT_EXPECT_FALSE(test, src[0] & MIGRATE_PFN_LARGE);
-	folio_set_swapbacked(page_folio(page));
-	copy_to_ram(src, dst, TEST_HUGE_PAGES);
-	migrate_device_pages(src, dst, TEST_HUGE_PAGES);
-	migrate_device_finalize(src, dst, TEST_HUGE_PAGES);
-	KUNIT_EXPECT_EQ(test, pool_nr_used(), 0);
-	test_huge_check(test, addr, NULL);
+	test_huge_evict_apart(test, addr, test_toggle_swapbacked);
+	if (!mem_cgroup_disabled())
+		test_huge_evict_apart(test, addr, test_toggle_memcg);
 
 	KUNIT_ASSERT_EQ(test, test_huge_migrate(addr, PMD_SIZE),
 			TEST_HUGE_PAGES);
@@ -2805,6 +3131,7 @@ static struct kunit_case migrate_device_test_cases[] = {
 	KUNIT_CASE(migrate_device_test_huge_page_found_locked),
 	KUNIT_CASE(migrate_device_test_split_flushes_tlb),
 	KUNIT_CASE(migrate_device_test_collect_flushes_tlb_once),
+	KUNIT_CASE(migrate_device_test_collect_flushes_locked),
 	KUNIT_CASE(migrate_device_test_writes_are_not_lost),
 	KUNIT_CASE_PARAM(migrate_device_test_restore_after_zap,
 			 test_when_gen_params),
@@ -2814,6 +3141,7 @@ static struct kunit_case migrate_device_test_cases[] = {
 			 test_when_gen_params),
 	KUNIT_CASE(migrate_device_test_restore_source),
 	KUNIT_CASE(migrate_device_test_references_pass_on),
+	KUNIT_CASE(migrate_device_test_handed_over_unlocked),
 	KUNIT_CASE(migrate_device_test_finalize_without_pages),
 	KUNIT_CASE(migrate_device_test_restore_not_exclusive),
 	KUNIT_CASE(migrate_device_test_new_pages),

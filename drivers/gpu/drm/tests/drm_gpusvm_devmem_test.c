@@ -117,43 +117,71 @@ static unsigned long setup_read_only_on_dev(struct kunit *test,
 	return addr;
 }
 
-/* Four pages, each of them nowhere, in RAM or on one of two devices. */
+/* A few pages, each of them nowhere, in RAM, on one of two devices, or zero. */
+#define MAX_PATTERN	8
+
 struct pattern {
 	struct drm_gpusvm_range *range;
-	u8 kind[4];
-	unsigned int num[4];	/* pages of each kind */
+	unsigned long npages;
+	u8 kind[MAX_PATTERN];
+	unsigned int num[PAGEMAP_MOCK_ZERO + 1];	/* pages of each kind */
 };
 
-/* Brings the pages into place, as the four digits of @number say. */
+static bool has_contents(u8 kind)
+{
+	return kind != PAGEMAP_MOCK_NONE && kind != PAGEMAP_MOCK_ZERO;
+}
+
+static void place_page(struct kunit *test, unsigned long addr, u8 kind)
+{
+	if (kind == PAGEMAP_MOCK_ZERO)
+		KUNIT_ASSERT_EQ(test, pagemap_mock_touch(addr), 0);
+	if (!has_contents(kind))
+		return;
+
+	KUNIT_ASSERT_EQ(test, pagemap_mock_write(addr, 1, SEED), 0);
+	if (kind != PAGEMAP_MOCK_RAM)
+		pagemap_mock_to_dev(dev(test, kind - PAGEMAP_MOCK_DEV0), addr,
+				    1, 0);
+}
+
+/* Brings the pages into place. */
+static void place_pattern(struct kunit *test, unsigned long addr,
+			  struct pattern *p)
+{
+	unsigned int i;
+
+	memset(p->num, 0, sizeof(p->num));
+	for (i = 0; i < p->npages; i++) {
+		p->num[p->kind[i]]++;
+		place_page(test, addr + pages(i), p->kind[i]);
+	}
+
+	p->range = gpusvm_mock_range(devmem_vm, addr);
+	KUNIT_ASSERT_EQ(test, drm_gpusvm_range_size(p->range),
+			pages(p->npages));
+}
+
+/* Four pages, in the places that the digits of @number say */
 static struct pattern setup_pattern(struct kunit *test, unsigned long addr,
 				    unsigned int number)
 {
-	struct pattern p = {};
+	struct pattern p = { .npages = 4 };
 	unsigned int i;
 
-	for (i = 0; i < 4; i++, number /= 4) {
+	for (i = 0; i < p.npages; i++, number /= 4)
 		p.kind[i] = number % 4;
-		p.num[p.kind[i]]++;
-		if (p.kind[i] == PAGEMAP_MOCK_NONE)
-			continue;
-		KUNIT_ASSERT_EQ(test, pagemap_mock_write(addr + pages(i), 1,
-							 SEED), 0);
-		if (p.kind[i] != PAGEMAP_MOCK_RAM)
-			pagemap_mock_to_dev(dev(test,
-						p.kind[i] - PAGEMAP_MOCK_DEV0),
-					    addr + pages(i), 1, 0);
-	}
-
-	p.range = gpusvm_mock_range(devmem_vm, addr);
-	KUNIT_ASSERT_EQ(test, drm_gpusvm_range_size(p.range), pages(4));
+	place_pattern(test, addr, &p);
 
 	return p;
 }
 
-static unsigned long count_devmem(struct kunit *test, unsigned long addr)
+static unsigned long count_devmem(struct kunit *test, const struct pattern *p)
 {
-	return pagemap_mock_count(test, addr, 4, PAGEMAP_MOCK_DEV0) +
-	       pagemap_mock_count(test, addr, 4, PAGEMAP_MOCK_DEV1);
+	unsigned long addr = drm_gpusvm_range_start(p->range);
+
+	return pagemap_mock_count(test, addr, p->npages, PAGEMAP_MOCK_DEV0) +
+	       pagemap_mock_count(test, addr, p->npages, PAGEMAP_MOCK_DEV1);
 }
 
 /* Checks the contents, and clears the place for the next pattern. */
@@ -162,18 +190,18 @@ static void finish_pattern(struct kunit *test, const struct pattern *p)
 	unsigned long addr = drm_gpusvm_range_start(p->range);
 	unsigned int i;
 
-	for (i = 0; i < 4; i++) {
-		if (p->kind[i] == PAGEMAP_MOCK_NONE)
-			KUNIT_EXPECT_EQ(test, 0,
-					pagemap_mock_read_zero(addr + pages(i),
-							       1));
-		else
+	for (i = 0; i < p->npages; i++) {
+		if (has_contents(p->kind[i]))
 			KUNIT_EXPECT_EQ(test, 0,
 					pagemap_mock_read(addr + pages(i), 1,
 							  SEED));
+		else
+			KUNIT_EXPECT_EQ(test, 0,
+					pagemap_mock_read_zero(addr + pages(i),
+							       1));
 	}
 	gpusvm_mock_remove(p->range);
-	gpusvm_mock_discard(addr, 4);
+	gpusvm_mock_discard(addr, p->npages);
 }
 
 static const unsigned int digit_params[] = { 0, 1, 2, 3 };
@@ -204,6 +232,51 @@ static void expect_refused(struct kunit *test, struct drm_gpusvm_range *range,
 							 PAGEMAP_MOCK_RAM));
 }
 
+/* Whether the pages cannot be mapped without being moved first */
+static bool is_refused(const struct pattern *p, bool mixed)
+{
+	unsigned int dev0 = p->num[PAGEMAP_MOCK_DEV0];
+	unsigned int dev1 = p->num[PAGEMAP_MOCK_DEV1];
+
+	if (mixed)
+		return dev0 && dev1;
+	/* A page that is missing brings all of them to RAM; the zero page is RAM. */
+	if (p->num[PAGEMAP_MOCK_NONE])
+		return false;
+
+	return dev0 + dev1 && dev0 != p->npages && dev1 != p->npages;
+}
+
+/* Whether device pages stay where they are when they are mapped */
+static bool stays(const struct pattern *p, bool mixed)
+{
+	return mixed || p->num[PAGEMAP_MOCK_DEV0] == p->npages ||
+	       p->num[PAGEMAP_MOCK_DEV1] == p->npages;
+}
+
+static void map_pattern(struct kunit *test, const struct pattern *p, bool mixed)
+{
+	const struct drm_gpusvm_ctx ctx = { .allow_mixed = mixed, };
+	struct drm_gpusvm_range *range = p->range;
+	unsigned long devmem = count_devmem(test, p);
+
+	if (is_refused(p, mixed)) {
+		/* Missing pages are populated, and nothing moves. */
+		KUNIT_EXPECT_EQ(test, gpusvm_mock_get_ctx(range, &ctx),
+				-EOPNOTSUPP);
+		KUNIT_EXPECT_EQ(test, count_devmem(test, p), devmem);
+		expect_refused(test, range, mixed);
+		devmem = 0;
+	}
+	if (!stays(p, mixed))
+		devmem = 0;
+
+	KUNIT_EXPECT_EQ(test, gpusvm_mock_get_ctx(range, &ctx), 0);
+	gpusvm_mock_expect_mapped(range, false);
+	KUNIT_EXPECT_EQ(test, count_devmem(test, p), devmem);
+	KUNIT_EXPECT_EQ(test, !!range->flags.has_devmem_pages, !!devmem);
+}
+
 /*
  * Succeeds if every pattern is mapped, except those with memory of both
  * devices, which take an eviction.
@@ -211,30 +284,13 @@ static void expect_refused(struct kunit *test, struct drm_gpusvm_range *range,
 static void drm_gpusvm_test_pattern_mixed(struct kunit *test)
 {
 	unsigned int first = *(const unsigned int *)test->param_value * 64, p;
-	unsigned long addr = setup(test, 4), devmem;
-	unsigned int dev0, dev1;
+	unsigned long addr = setup(test, 4);
 	struct pattern pattern;
 
 	dev(test, 1);
 	for (p = first; p < first + 64; p++) {
 		pattern = setup_pattern(test, addr, p);
-		dev0 = pattern.num[PAGEMAP_MOCK_DEV0];
-		dev1 = pattern.num[PAGEMAP_MOCK_DEV1];
-
-		if (dev0 && dev1) {
-			/* Missing pages are populated, and nothing moves. */
-			KUNIT_EXPECT_EQ(test, -EOPNOTSUPP,
-					gpusvm_mock_get_mixed(pattern.range,
-							      false));
-			KUNIT_EXPECT_EQ(test, count_devmem(test, addr),
-					dev0 + dev1);
-			expect_refused(test, pattern.range, true);
-		}
-		devmem = count_devmem(test, addr);
-		KUNIT_EXPECT_EQ(test, 0,
-				gpusvm_mock_get_mixed(pattern.range, false));
-		gpusvm_mock_expect_mapped(pattern.range, false);
-		KUNIT_EXPECT_EQ(test, count_devmem(test, addr), devmem);
+		map_pattern(test, &pattern, true);
 		finish_pattern(test, &pattern);
 	}
 }
@@ -247,33 +303,67 @@ static void drm_gpusvm_test_pattern_mixed(struct kunit *test)
 static void drm_gpusvm_test_pattern_get(struct kunit *test)
 {
 	unsigned int first = *(const unsigned int *)test->param_value * 64, p;
-	unsigned long addr = setup(test, 4), devmem;
-	struct drm_gpusvm_range *range;
-	unsigned int dev0, dev1, none;
+	unsigned long addr = setup(test, 4);
 	struct pattern pattern;
 
 	dev(test, 1);
 	for (p = first; p < first + 64; p++) {
 		pattern = setup_pattern(test, addr, p);
-		range = pattern.range;
-		dev0 = pattern.num[PAGEMAP_MOCK_DEV0];
-		dev1 = pattern.num[PAGEMAP_MOCK_DEV1];
-		none = pattern.num[PAGEMAP_MOCK_NONE];
-		devmem = dev0 == 4 || dev1 == 4 ? 4 : 0;
-
-		if (!none && !devmem && dev0 + dev1) {
-			KUNIT_EXPECT_EQ(test, -EOPNOTSUPP,
-					gpusvm_mock_get(range, false));
-			KUNIT_EXPECT_EQ(test, count_devmem(test, addr),
-					dev0 + dev1);
-			expect_refused(test, range, false);
-		}
-		KUNIT_EXPECT_EQ(test, gpusvm_mock_get(range, false), 0);
-		gpusvm_mock_expect_mapped(range, false);
-		KUNIT_EXPECT_EQ(test, count_devmem(test, addr), devmem);
-		KUNIT_EXPECT_EQ(test, !!range->flags.has_devmem_pages,
-				!!devmem);
+		map_pattern(test, &pattern, false);
 		finish_pattern(test, &pattern);
+	}
+}
+
+#define NWINDOWS	6561	/* 3^MAX_PATTERN */
+#define NSAMPLES	300
+
+/* On kernels that check every access, fewer of them */
+#define STRIDE	(IS_ENABLED(CONFIG_KASAN) || IS_ENABLED(CONFIG_KCSAN) ? 23 : 1)
+
+/* For a window that is one range */
+static void map_window(struct kunit *test, unsigned long addr,
+		       struct pattern *p)
+{
+	place_pattern(test, addr, p);
+	map_pattern(test, p, *(const bool *)test->param_value);
+	finish_pattern(test, p);
+}
+
+/*
+ * Succeeds if the same is true of ranges of 8 pages, of which each may be
+ * nowhere, in RAM or on a device, in every 7th combination; and of random ones
+ * with the zero page and pages of a second device.
+ */
+static void drm_gpusvm_test_pattern_window(struct kunit *test)
+{
+	static const unsigned long chunks[] = { 8 * PAGE_SIZE, PAGE_SIZE };
+	unsigned long addr = pagemap_mock_map(test, MAX_PATTERN);
+	unsigned long slot = pages(GPUSVM_MOCK_SLOT);
+	struct pattern p = { .npages = MAX_PATTERN };
+	unsigned int i, k, rest;
+	struct rnd_state rnd;
+
+	KUNIT_ASSERT_EQ(test, 0,
+			gpusvm_mock_init_chunks(devmem_vm,
+						ALIGN_DOWN(addr, slot),
+						ALIGN_DOWN(addr, slot) + slot,
+						slot, chunks, ARRAY_SIZE(chunks)));
+	dev(test, 1);
+	for (i = 0; i < NWINDOWS; i += 7 * STRIDE) {
+		for (k = 0, rest = i; k < MAX_PATTERN; k++, rest /= 3)
+			p.kind[k] = rest % 3;
+		map_window(test, addr, &p);
+	}
+
+	kunit_info(test, "random windows have the seed 0x%x\n", SEED);
+	prandom_seed_state(&rnd, SEED);
+	for (i = 0; i < NSAMPLES; i += STRIDE) {
+		for (k = 0; k < MAX_PATTERN; k++) {
+			p.kind[k] = prandom_u32_state(&rnd) % 5;
+			if (p.kind[k] > PAGEMAP_MOCK_DEV1)
+				p.kind[k] = PAGEMAP_MOCK_ZERO;
+		}
+		map_window(test, addr, &p);
 	}
 }
 
@@ -1458,6 +1548,8 @@ static void drm_gpusvm_test_random(struct kunit *test)
 static struct kunit_case gpusvm_devmem_cases[] = {
 	KUNIT_CASE_PARAM(drm_gpusvm_test_pattern_get, digit_gen_params),
 	KUNIT_CASE_PARAM(drm_gpusvm_test_pattern_mixed, digit_gen_params),
+	KUNIT_CASE_PARAM_ATTR(drm_gpusvm_test_pattern_window, mixed_gen_params,
+			      { .speed = KUNIT_SPEED_SLOW }),
 	KUNIT_CASE(drm_gpusvm_test_mixed_then_not),
 	KUNIT_CASE(drm_gpusvm_test_hole_beside_uffd),
 	KUNIT_CASE_PARAM(drm_gpusvm_test_pattern_evict, digit_gen_params),

@@ -442,8 +442,9 @@ pagemap_mock_device_map(struct drm_pagemap *dpagemap, struct device *dev,
 {
 	struct pagemap_mock_dev *mdev = to_mock_dev(dpagemap);
 	dma_addr_t addr = DMA_MAPPING_ERROR;
+	bool fail = mdev->fail_map && !--mdev->fail_map;
 
-	if (dev == mdev->dev || !mdev->unreachable) {
+	if (!fail && (dev == mdev->dev || !mdev->unreachable)) {
 		addr = mdev->bus_base +
 		       ((dma_addr_t)pagemap_mock_index(mdev, page) << PAGE_SHIFT);
 		atomic_inc(&mdev->maps);

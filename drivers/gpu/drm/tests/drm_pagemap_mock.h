@@ -109,6 +109,7 @@ struct pagemap_mock_hook {
  * @bus_base: Address of the pool for peers.
  * @unreachable: Whether device_map() fails for other devices.
  * @map_single: Whether device_map() maps one page, whatever the order.
+ * @fail_map: Calls of device_map() until one fails, with it; 0: none does.
  * @alloc_asked: Pages that the last pagemap_mock_alloc() was asked for.
  * @alloc_calls: Number of calls of pagemap_mock_alloc().
  * @fault_window: &drm_pagemap_devmem.fault_window of what it makes.
@@ -136,6 +137,7 @@ struct pagemap_mock_dev {
 	dma_addr_t bus_base;
 	bool unreachable;
 	bool map_single;
+	unsigned int fail_map;
 	unsigned long alloc_asked;
 	unsigned int alloc_calls;
 	unsigned long fault_window;

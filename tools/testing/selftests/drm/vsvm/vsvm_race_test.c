@@ -438,6 +438,39 @@ TEST_F_TIMEOUT(race, dontneed_during_job, TIMEOUT)
 	}
 }
 
+/*
+ * Discards that come between a fault's look at the pages of the process and the
+ * page table of the device.  None leaves the device with a page that is not the
+ * process's any more: a later write of the device, when all is quiet, arrives.
+ */
+TEST_F_TIMEOUT(race, dontneed_during_fault, TIMEOUT)
+{
+	struct drm_vsvm_sync sync = wait_all(&self->gpu);
+	struct drm_vsvm_op op[4];
+	uint64_t round;
+	int i, ret;
+
+	/* One half faults on RAM, the other one migrates to the device. */
+	ASSERT_EQ(0, vsvm_advise(&self->gpu, self->mem, self->size / 2,
+				 DRM_VSVM_ADVICE_SYSTEM));
+	for (round = 1; round <= 200; round++) {
+		for (i = 0; i < 4; i++)
+			op[i] = vsvm_op_fill(self->mem, self->size, round);
+		ASSERT_EQ(0, vsvm_exec(&self->gpu, op, 4, &sync, 1, NULL));
+		do {
+			ASSERT_EQ(0, madvise(self->mem, self->size,
+					     MADV_DONTNEED));
+			ret = vsvm_syncobj_wait(self->gpu.fd, sync.handle, 0,
+						0);
+		} while (ret == -ETIME);
+		ASSERT_EQ(0, ret);
+		ASSERT_EQ(0, vsvm_gpu_fill(&self->gpu, self->mem, self->size,
+					   round + 1000));
+		ASSERT_EQ(-1, vsvm_verify_value(self->mem, self->size,
+						round + 1000));
+	}
+}
+
 TEST_F_TIMEOUT(race, mprotect_during_job, TIMEOUT)
 {
 	struct drm_vsvm_sync sync = wait_all(&self->gpu);
