@@ -53,7 +53,8 @@ static int drm_pagemap_peers_alloc(struct drm_pagemap_peers *peers,
 }
 
 /* The memory of a device page that was collected, NULL for all others */
-static struct drm_pagemap *drm_pagemap_peers_memory(unsigned long mpfn)
+static __always_inline struct drm_pagemap *
+drm_pagemap_peers_memory(unsigned long mpfn)
 {
 	struct page *page;
 

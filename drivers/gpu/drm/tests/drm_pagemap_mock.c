@@ -607,9 +607,10 @@ int pagemap_mock_migrate(struct pagemap_mock_bo *bo, unsigned long addr,
 	return err;
 }
 
-int pagemap_mock_migrate_missing(struct pagemap_mock_dev *mdev,
-				 unsigned long addr, unsigned long npages,
-				 struct drm_pagemap_migration *mig)
+int pagemap_mock_migrate_flags(struct pagemap_mock_dev *mdev,
+			       unsigned long addr, unsigned long npages,
+			       unsigned int flags,
+			       struct drm_pagemap_migration *mig)
 {
 	struct mm_struct *mm = current->mm;
 	int err;
@@ -621,7 +622,7 @@ int pagemap_mock_migrate_missing(struct pagemap_mock_dev *mdev,
 		.start = addr,
 		.end = addr + (npages << PAGE_SHIFT),
 		.pgmap_owner = &mdev->mock->owner,
-		.flags = DRM_PAGEMAP_MIGRATE_PARTIAL,
+		.flags = flags,
 	};
 	mdev->alloc_asked = 0;
 	mdev->alloc_calls = 0;
@@ -631,6 +632,14 @@ int pagemap_mock_migrate_missing(struct pagemap_mock_dev *mdev,
 	mmap_read_unlock(mm);
 
 	return err;
+}
+
+int pagemap_mock_migrate_missing(struct pagemap_mock_dev *mdev,
+				 unsigned long addr, unsigned long npages,
+				 struct drm_pagemap_migration *mig)
+{
+	return pagemap_mock_migrate_flags(mdev, addr, npages,
+					  DRM_PAGEMAP_MIGRATE_PARTIAL, mig);
 }
 
 /* For the test's own thread: all of the range goes to the device. */

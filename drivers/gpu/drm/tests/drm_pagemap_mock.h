@@ -302,6 +302,10 @@ struct drm_pagemap_devmem *pagemap_mock_alloc(struct drm_pagemap_migration *mig,
 /* The entry points under test, called as a driver calls them. */
 int pagemap_mock_migrate(struct pagemap_mock_bo *bo, unsigned long addr,
 			 unsigned long npages, unsigned long timeslice_ms);
+int pagemap_mock_migrate_flags(struct pagemap_mock_dev *mdev,
+			       unsigned long addr, unsigned long npages,
+			       unsigned int flags,
+			       struct drm_pagemap_migration *mig);
 int pagemap_mock_migrate_missing(struct pagemap_mock_dev *mdev,
 				 unsigned long addr, unsigned long npages,
 				 struct drm_pagemap_migration *mig);

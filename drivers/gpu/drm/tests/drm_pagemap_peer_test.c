@@ -31,38 +31,13 @@ static struct pagemap_mock_dev *connected(struct kunit *test, unsigned int n)
 	return mock->dev;
 }
 
-static int migrate_flags(struct pagemap_mock_dev *mdev, unsigned long addr,
-			 unsigned long npages, unsigned int flags,
-			 struct drm_pagemap_migration *mig)
-{
-	struct mm_struct *mm = current->mm;
-	int err;
-
-	*mig = (struct drm_pagemap_migration) {
-		.dpagemap = &mdev->dpagemap,
-		.alloc = pagemap_mock_alloc,
-		.mm = mm,
-		.start = addr,
-		.end = addr + (npages << PAGE_SHIFT),
-		.pgmap_owner = &mdev->mock->owner,
-		.flags = flags,
-	};
-	mdev->alloc_asked = 0;
-	mdev->alloc_calls = 0;
-
-	mmap_read_lock(mm);
-	err = drm_pagemap_migrate(mig);
-	mmap_read_unlock(mm);
-
-	return err;
-}
-
 /* All that can move does, from peers, too. */
 static int gather(struct pagemap_mock_dev *mdev, unsigned long addr,
 		  unsigned long npages, struct drm_pagemap_migration *mig)
 {
-	return migrate_flags(mdev, addr, npages, DRM_PAGEMAP_MIGRATE_PARTIAL |
-						 DRM_PAGEMAP_MIGRATE_PEERS, mig);
+	return pagemap_mock_migrate_flags(mdev, addr, npages,
+					  DRM_PAGEMAP_MIGRATE_PARTIAL |
+					  DRM_PAGEMAP_MIGRATE_PEERS, mig);
 }
 
 static int copied(struct pagemap_mock_dev *mdev, enum pagemap_mock_op op)
@@ -273,10 +248,10 @@ static void drm_pagemap_test_peer_not_asked_for(struct kunit *test)
 	unsigned long addr = mixed(test, dev, false);
 	struct drm_pagemap_migration mig;
 
-	KUNIT_EXPECT_EQ(test, migrate_flags(&dev[1], addr, NPAGES, 0, &mig), -EBUSY);
+	KUNIT_EXPECT_EQ(test, pagemap_mock_migrate_flags(&dev[1], addr, NPAGES, 0, &mig),
+			-EBUSY);
 	expect_mixed(test, addr, false);
-	KUNIT_EXPECT_EQ(test, migrate_flags(&dev[1], addr, NPAGES,
-					    DRM_PAGEMAP_MIGRATE_PARTIAL, &mig), 0);
+	KUNIT_EXPECT_EQ(test, pagemap_mock_migrate_missing(&dev[1], addr, NPAGES, &mig), 0);
 	KUNIT_EXPECT_EQ(test, mig.moved, NPAGES / 2);
 	KUNIT_EXPECT_EQ(test, mig.left, NPAGES / 2);
 	expect_all(test, addr, NPAGES / 2, PAGEMAP_MOCK_DEV0);
