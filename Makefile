@@ -19,6 +19,8 @@ kunit:			## run the KUnit suites by the kernel's kunit.py: all of DRM on UML, de
 	@scripts/kunit
 soak:			## run random operations against a model on the debug kernel, for SECONDS=600, with SEED=
 	@scripts/soak $(or $(SECONDS),600) $(SEED)
+replug:			## unbind and bind a device CYCLES=1000 times while the oracle runs; CONFIG=x86_64-debug
+	@scripts/replug $(or $(CYCLES),1000) $(CONFIG)
 tree:			## make an ordinary git tree with the series applied, one commit per patch: build/linux
 	@scripts/tree
 export:			## write patches/, series and the overlay from the branch "work" of that tree
@@ -39,7 +41,7 @@ profile:		## show where the instructions go when memory moves, by phase and func
 	@scripts/profile $(N)
 docs:			## build the pages of Documentation/gpu with htmldocs; warnings about ours are errors
 	@scripts/docs
-coverage:		## measure which lines of the drivers the tests execute
+coverage:		## measure which lines and branches of the series' code the tests execute
 	@scripts/coverage
 mutants:		## change the code in one place at a time, and see whether the tests notice; N=150 places
 	@scripts/mutants --count $(or $(N),150)
@@ -54,4 +56,4 @@ clean:			## delete built kernels and logs, keep the git tree and downloads
 distclean:		## delete all of build/, also the git tree
 	@scripts/clean all
 
-.PHONY: help demo test kunit soak tree export check kcsan each kernel hmm-base bench profile docs coverage mutants mbox vanilla older clean distclean
+.PHONY: help demo test kunit soak replug tree export check kcsan each kernel hmm-base bench profile docs coverage mutants mbox vanilla older clean distclean
