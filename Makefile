@@ -13,7 +13,7 @@ help:			## list the targets
 
 demo:			## boot a kernel with the series; a process moves its memory to a device and back
 	@scripts/demo
-test:			## run all test suites: UML, QEMU, a debug kernel, failing allocations, swiotlb=force
+test:			## run all test suites: UML, QEMU, coherent memory, a debug kernel, failing allocations, swiotlb=force
 	@scripts/test
 kunit:			## run the KUnit suites by the kernel's kunit.py: all of DRM on UML, device memory in QEMU
 	@scripts/kunit

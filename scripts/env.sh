@@ -19,6 +19,9 @@ mkdir -p "$BUILD" "$LOGS"
 # Memory set aside for hmm-tests, which then have their coherent devices, too.
 # shellcheck disable=SC2016
 HMM_MEMORY='memmap=512M$0x60000000 test_hmm.spm_addr_dev0=0x60000000 test_hmm.spm_addr_dev1=0x70000000'
+# For two vsvm devices; the others have memory of their own.
+# shellcheck disable=SC2016
+VSVM_MEMORY='memmap=512M$0x60000000 vsvm.coherent=0x60000000,0x61000000'
 
 # Lines of a kernel log that look like a defect, and those of them that are none.
 SPLAT='WARNING:|BUG:|Oops|general protection fault|nable to handle|Kernel panic|Call Trace:|KASAN|KCSAN: |UBSAN: |ODEBUG: '
