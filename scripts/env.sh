@@ -18,7 +18,7 @@ mkdir -p "$BUILD" "$LOGS"
 
 # Memory set aside for hmm-tests, which then have their coherent devices, too.
 # shellcheck disable=SC2016
-HMM_MEMORY='memmap=512M$0x60000000 test_hmm.spm_addr_dev0=0x60000000 test_hmm.spm_addr_dev1=0x70000000'
+HMM_MEMORY='memmap=640M$0x58000000 drm_pagemap_kunit.coherent=0x58000000 test_hmm.spm_addr_dev0=0x60000000 test_hmm.spm_addr_dev1=0x70000000'
 # For two vsvm devices; the others have memory of their own.
 # shellcheck disable=SC2016
 VSVM_MEMORY='memmap=512M$0x60000000 vsvm.coherent=0x60000000,0x61000000'
@@ -35,6 +35,9 @@ HARMLESS+='|KCSAN: data-race in (lapic_cal_handler / setup_boot_APIC_clock|proce
 # The memory cgroup reads the clock while it ticks; and a wait for invalidations reads, with READ_ONCE(), a
 # sequence number that is changed under a lock, and reads it again after each wake-up.
 HARMLESS+='|do_timer / mem_cgroup_flush_stats_ratelimited|__mmu_notifier_invalidate_range_(start|end) / mmu_interval_read_begin)'
+
+# What the tests of broken memory bring about.
+HARMLESS+='|vsvm_failure_te:[0-9]+ due to hardware memory corruption'
 
 # Personal git settings must not change the result of an apply or an export.
 export GIT_CONFIG_NOSYSTEM=1 GIT_CONFIG_GLOBAL=/dev/null
