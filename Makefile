@@ -3,13 +3,14 @@
 #   BUILD=DIR   where everything is built (default: build)    KSRC=DIR  another linux-6.12.y source
 #   SECONDS=N SEED=N  for "make soak"
 #   JOBS=N      parallel jobs (default: all processors)       FORCE=1   let "make tree" drop commits
+#   PATCHES="1 15 70-73"  for "make each"
 #   ACCEL=tcg|kvm  what QEMU uses (default: KVM if a kernel boots on it)
 
-export BUILD KSRC JOBS FORCE ACCEL
+export BUILD KSRC JOBS FORCE ACCEL PATCHES
 MAKEFLAGS += --no-print-directory
 
 help:			## list the targets
-	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
+	@sed -n 's/^\([a-z0-9-]*\):[^#]*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
 
 demo:			## boot a kernel with the series; a process moves its memory to a device and back
 	@scripts/demo
@@ -33,6 +34,10 @@ each:			## build a whole kernel of each patch, with the symbols =y, =m and =n (h
 	@scripts/check each
 kernel:			## build the kernel the tests use
 	@KEEP=1 scripts/tree && scripts/kernel x86_64
+arm64:			## run the test suites on an emulated arm64 machine
+	@scripts/test arm64
+configs:		## compile what the series changes with clang, for i386, UML and arm64, without parts of mm, ...
+	@scripts/configs
 hmm-base:		## run the kernel's hmm-tests on the base and compare with the series
 	@scripts/hmm-base
 bench:			## measure what a page costs, in instructions: layer, hand-written code, vsvm, huge pages
@@ -56,4 +61,4 @@ clean:			## delete built kernels and logs, keep the git tree and downloads
 distclean:		## delete all of build/, also the git tree
 	@scripts/clean all
 
-.PHONY: help demo test kunit soak replug tree export check kcsan each kernel hmm-base bench profile docs coverage mutants mbox vanilla older clean distclean
+.PHONY: help demo test kunit soak replug tree export check kcsan each kernel arm64 configs hmm-base bench profile docs coverage mutants mbox vanilla older clean distclean

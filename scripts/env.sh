@@ -86,6 +86,43 @@ cover_letter() {
 	     /^Patches:$/ { printf "%s", list; old = 1 }' - "$TOP/cover-letter.txt"
 }
 
+# The machine a configuration is for: $arch and $image as the kernel's Makefiles call them, $cross the
+# prefix of the compiler, $console the serial port of the kernel, $channel that of the programs.
+machine_of() {	# CONFIG
+	arch=x86 cross='' image=arch/x86/boot/bzImage console=ttyS0 channel=ttyS1
+	case $1 in
+	uml*) arch=um image=linux ;;
+	i386*) arch=i386 ;;
+	arm64*) arch=arm64 cross=aarch64-linux-gnu- image=arch/arm64/boot/Image console=ttyAMA0 channel=hvc0 ;;
+	esac
+}
+
+# The source files a work tree has changed or added since the base, of those that are compiled.
+changed_sources() {	# TREE
+	git -C "$1" diff --name-only --diff-filter=d base HEAD -- '*.c' |
+		sed -nE '/^(tools|samples|Documentation|scripts)\//d; /^arch\//{/^arch\/x86\//!d}; p'
+}
+
+# Keep the lines "FILE:LINE..." that point to a line the commits $2 of a work tree added.
+changed_lines() {	# TREE COMMITS FILE
+	git -C "$1" diff -U0 --no-renames "$2" | awk '
+		NR == FNR && /^\+\+\+ b\// { file = substr($0, 7) }
+		NR == FNR && /^@@/ { split(substr($3, 2), a, ","); n = a[2] == "" ? 1 : a[2]
+		                     for (i = 0; i < n; i++) mine[file ":" a[1] + i] = 1 }
+		NR != FNR { line = $0; split(line, a, ":"); if ((a[1] ":" a[2]) in mine) print line }' - "$3"
+}
+
+# The symbols that a work tree has added since the base, as configuration: with value $2, those that cannot
+# be modules with y instead of m.
+new_symbols() {	# TREE y|m|n
+	git -C "$1" diff -U0 base HEAD -- '*Kconfig*' | awk -v value="$2" '
+		/^\+(menu)?config [A-Z0-9_]+$/ { symbol = "CONFIG_" $2 }
+		/^\+\t(bool|tristate)/ && symbol {
+			if (value == "n") print "# " symbol " is not set"
+			else print symbol "=" (/bool/ ? "y" : value)
+			symbol = "" }'
+}
+
 kernel_version() { make -s -C "$1" kernelversion; }
 
 # $CHECK is a second work tree of the tree's repository, for the scripts alone.
