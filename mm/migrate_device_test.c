@@ -59,6 +59,8 @@
  * @fault_refs: references to the page of the last CPU fault
  * @delay: delay of a CPU fault in jiffies
  * @nr_delays: CPU faults that were asked to wait for @delay
+ * @ptl: lock that is to be held when a page is freed, if not NULL
+ * @nr_unlocked: pages that were freed without @ptl
  */
 struct test_pool {
 	struct dev_pagemap pgmap;
@@ -72,6 +74,8 @@ struct test_pool {
 	int fault_refs;
 	unsigned long delay;
 	atomic_t nr_delays;
+	spinlock_t *ptl;
+	unsigned int nr_unlocked;
 };
 
 /* The thread of a test case is the only one that drives the pool. */
@@ -132,6 +136,8 @@ static unsigned int pool_nr_used(void)
 static void pool_page_free(struct page *page)
 {
 	clear_highpage(pool_backing(page));
+	if (pool->ptl && !spin_is_locked(pool->ptl))
+		pool->nr_unlocked++;
 
 	spin_lock(&pool->lock);
 	__clear_bit(page_to_pfn(page) - pool_first_pfn(), pool->used);
@@ -331,9 +337,11 @@ static void test_buf_check(struct kunit *test, const struct test_buf *buf)
 /* A migration of a buffer to the device; the mmap lock is held for reading. */
 struct test_migration {
 	struct migrate_vma args;
-	unsigned long src[TEST_PAGES];
-	unsigned long dst[TEST_PAGES];
+	unsigned long src[TEST_PAGES + 1];	/* with an entry that nobody */
+	unsigned long dst[TEST_PAGES + 1];	/* may touch at the end */
 };
+
+#define TEST_CANARY	(~0UL)
 
 /*
  * Unmap the pages in memory that @flags select. Returns 0, or, without the lock, a
@@ -355,6 +363,8 @@ static int test_migration_setup_from(struct test_migration *m,
 			.flags = flags,
 		},
 	};
+	m->src[buf->npages] = TEST_CANARY;
+	m->dst[buf->npages] = TEST_CANARY;
 	mmap_read_lock(current->mm);
 	m->args.vma = vma_lookup(current->mm, buf->addr);
 	ret = migrate_vma_setup(&m->args);
@@ -401,6 +411,8 @@ static void test_migration_finalize(struct test_migration *m)
 {
 	migrate_vma_finalize(&m->args);
 	mmap_read_unlock(current->mm);
+	WARN_ON_ONCE(m->src[m->args.npages] != TEST_CANARY ||
+		     m->dst[m->args.npages] != TEST_CANARY);
 }
 
 /*
@@ -521,6 +533,70 @@ static void migrate_device_test_extra_reference(struct kunit *test)
 	test_expect_resident(test, page);
 	test_buf_check(test, &buf);
 	test_buf_unmap(test, &buf);
+}
+
+/* The page is freed; the process cannot access it, and all others it can. */
+static void test_expect_broken(struct kunit *test, struct test_buf *buf,
+			       unsigned long page)
+{
+	unsigned long i;
+	u64 value;
+
+	KUNIT_EXPECT_EQ(test, page_ref_count(buf->dev_page[page]), 0);
+	KUNIT_EXPECT_NE(test, 0, get_user(value, (u64 __user *)test_page_addr(buf, page)));
+	KUNIT_EXPECT_NE(test, 0, put_user(value, (u64 __user *)test_page_addr(buf, page)));
+	for (i = 0; i < buf->npages; i++)
+		if (i != page)
+			KUNIT_EXPECT_TRUE(test, test_page_intact(buf, i));
+	ClearPageHWPoison(buf->dev_page[page]);
+}
+
+/* Anonymous pages of the process, without the error of a quick look */
+static s64 test_nr_anon(void)
+{
+	return percpu_counter_sum(&current->mm->rss_stat[MM_ANONPAGES]);
+}
+
+/*
+ * A migration that does not find a place for a broken device page unmaps it for
+ * good: looked up by pfn, by virtual address, and if it has another user.
+ */
+static void migrate_device_test_broken_page(struct kunit *test)
+{
+	unsigned long src, dst = 0, i;
+	struct test_migration m;
+	struct test_buf buf;
+	s64 nr_anon;
+
+	if (!IS_ENABLED(CONFIG_MEMORY_FAILURE))
+		kunit_skip(test, "no MEMORY_FAILURE");
+
+	for (i = 0; i < 3; i++) {
+		int select = MIGRATE_VMA_SELECT_DEVICE_PRIVATE;
+
+		test_buf_init(test, &buf, 4);
+		test_buf_to_device(test, &buf);
+		nr_anon = test_nr_anon();
+		SetPageHWPoison(buf.dev_page[1]);
+		if (i == 2)
+			get_page(buf.dev_page[1]);
+		if (i != 1) {
+			migrate_device_range(&src, page_to_pfn(buf.dev_page[1]), 1);
+			KUNIT_EXPECT_EQ(test, !src, i == 2);
+			migrate_device_pages(&src, &dst, 1);
+			migrate_device_finalize(&src, &dst, 1);
+		} else {
+			KUNIT_ASSERT_EQ(test, 0,
+					test_migration_setup_from(&m, &buf, select));
+			test_migration_finalize(&m);
+		}
+		KUNIT_EXPECT_FALSE(test, page_mapped(buf.dev_page[1]));
+		KUNIT_EXPECT_EQ(test, test_nr_anon(), nr_anon - 1);
+		if (i == 2)
+			put_page(buf.dev_page[1]);
+		test_expect_broken(test, &buf, 1);
+		test_buf_unmap(test, &buf);
+	}
 }
 
 static void migrate_device_test_pfns(struct kunit *test)
@@ -936,6 +1012,56 @@ static void migrate_device_test_fault_page_must_be_locked(struct kunit *test)
 	test_buf_unmap(test, &buf);
 }
 
+static void migrate_device_test_setup_refuses(struct kunit *test)
+{
+	unsigned long src = 0, dst = 0;
+	struct migrate_vma args = {
+		.src = &src,
+		.dst = &dst,
+		.pgmap_owner = pool,
+		.flags = MIGRATE_VMA_SELECT_SYSTEM,
+	};
+	struct migrate_vma bad;
+	struct test_buf buf;
+
+	test_buf_init(test, &buf, 1);
+	args.start = buf.addr;
+	args.end = buf.addr + PAGE_SIZE;
+	mmap_read_lock(current->mm);
+	args.vma = vma_lookup(current->mm, buf.addr);
+
+	bad = args;
+	bad.vma = NULL;
+	KUNIT_EXPECT_EQ(test, -EINVAL, migrate_vma_setup(&bad));
+	bad = args;
+	bad.end = bad.start;
+	KUNIT_EXPECT_EQ(test, -EINVAL, migrate_vma_setup(&bad));
+	bad = args;
+	bad.start = args.vma->vm_start - PAGE_SIZE;
+	bad.end = args.vma->vm_start;
+	KUNIT_EXPECT_EQ(test, -EINVAL, migrate_vma_setup(&bad));
+	bad = args;
+	bad.start = args.vma->vm_end;
+	bad.end = args.vma->vm_end + PAGE_SIZE;
+	KUNIT_EXPECT_EQ(test, -EINVAL, migrate_vma_setup(&bad));
+	bad = args;
+	bad.end = args.vma->vm_end + PAGE_SIZE;
+	KUNIT_EXPECT_EQ(test, -EINVAL, migrate_vma_setup(&bad));
+	bad = args;
+	bad.src = NULL;
+	KUNIT_EXPECT_EQ(test, -EINVAL, migrate_vma_setup(&bad));
+	bad = args;
+	bad.dst = NULL;
+	KUNIT_EXPECT_EQ(test, -EINVAL, migrate_vma_setup(&bad));
+	bad = args;
+	bad.fault_page = pool->backing[0];
+	KUNIT_EXPECT_EQ(test, -EINVAL, migrate_vma_setup(&bad));
+	mmap_read_unlock(current->mm);
+
+	test_buf_check(test, &buf);
+	test_buf_unmap(test, &buf);
+}
+
 /* The anon_vma of a page that is mapped, or about to be again */
 static struct anon_vma *test_anon_vma(struct page *page)
 {
@@ -1210,7 +1336,8 @@ static void test_flush_probe(void *data, int reason, unsigned long pages)
 {
 	struct test_flush_lock *lock = data;
 
-	if (current != lock->task)
+	/* The scheduler may flush, too. */
+	if (current != lock->task || reason == TLB_FLUSH_ON_TASK_SWITCH)
 		return;
 	lock->flushes++;
 	lock->unlocked += !spin_is_locked(lock->ptl);
@@ -1541,29 +1668,28 @@ static void migrate_device_test_restore_source(struct kunit *test)
 	test_buf_unmap(test, &buf);
 }
 
+/* Modules cannot flush the TLB: the migration that follows does. */
+static int test_protect_pte(pte_t *ptep, unsigned long addr, void *share)
+{
+	ptep_set_wrprotect(current->mm, addr, ptep);
+	if (*(bool *)share)
+		ClearPageAnonExclusive(pte_page(ptep_get(ptep)));
+	return 0;
+}
+
 /*
  * Write protect the page at @addr. If @share, it is not exclusive either, as fork()
  * leaves it.
  */
 static void test_protect_page(struct kunit *test, unsigned long addr, bool share)
 {
-	struct mm_struct *mm = current->mm;
-	struct vm_area_struct *vma;
-	spinlock_t *ptl;
-	pte_t *ptep;
+	int ret;
 
-	mmap_read_lock(mm);
-	vma = vma_lookup(mm, addr);
-	ptep = get_locked_pte(mm, addr, &ptl);
-	if (ptep) {
-		ptep_set_wrprotect(mm, addr, ptep);
-		if (share)
-			ClearPageAnonExclusive(pte_page(ptep_get(ptep)));
-		flush_tlb_page(vma, addr);
-		pte_unmap_unlock(ptep, ptl);
-	}
-	mmap_read_unlock(mm);
-	KUNIT_ASSERT_NOT_NULL(test, ptep);
+	mmap_read_lock(current->mm);
+	ret = apply_to_page_range(current->mm, addr, PAGE_SIZE,
+				  test_protect_pte, &share);
+	mmap_read_unlock(current->mm);
+	KUNIT_ASSERT_EQ(test, 0, ret);
 }
 
 /* The page at @addr is ordinary RAM, and its entry has the only reference. */
@@ -1693,6 +1819,72 @@ static void migrate_device_test_handed_over_unlocked(struct kunit *test)
 }
 #endif
 
+/* The memory of a driver that none of the tests is about */
+static void other_page_free(struct page *page)
+{
+}
+
+static vm_fault_t other_migrate_to_ram(struct vm_fault *vmf)
+{
+	return VM_FAULT_SIGBUS;
+}
+
+static const struct dev_pagemap_ops other_ops = {
+	.page_free = other_page_free,
+	.migrate_to_ram = other_migrate_to_ram,
+};
+
+/* Device pages of somebody else stay where they are, between others that do not. */
+static void migrate_device_test_pages_of_two_owners(struct kunit *test)
+{
+	struct dev_pagemap *pgmap = kunit_kzalloc(test, sizeof(*pgmap), GFP_KERNEL);
+	struct test_migration m;
+	struct resource *region;
+	struct test_buf buf;
+	struct page *page;
+	unsigned long i;
+
+	KUNIT_ASSERT_NOT_NULL(test, pgmap);
+	region = request_free_mem_region(&iomem_resource, SZ_2M,
+					 "migrate_device_test");
+	KUNIT_ASSERT_FALSE(test, IS_ERR(region));
+	pgmap->type = MEMORY_DEVICE_PRIVATE;
+	pgmap->range.start = region->start;
+	pgmap->range.end = region->start + SZ_2M - 1;
+	pgmap->nr_range = 1;
+	pgmap->ops = &other_ops;
+	pgmap->owner = pgmap;
+	KUNIT_ASSERT_FALSE(test, IS_ERR(memremap_pages(pgmap, numa_node_id())));
+	page = pfn_to_page(PHYS_PFN(region->start));
+
+	test_buf_init(test, &buf, TEST_PAGES);
+	KUNIT_ASSERT_EQ(test, 0, test_migration_setup(&m, &buf));
+	for (i = 0; i < TEST_PAGES; i++) {
+		if (i == 3)
+			zone_device_page_init(page);
+		buf.dev_page[i] = i == 3 ? page : pool_alloc();
+		m.dst[i] = migrate_pfn(page_to_pfn(buf.dev_page[i]));
+	}
+	migrate_vma_pages(&m.args);
+	test_migration_finalize(&m);
+	for (i = 0; i < TEST_PAGES; i++)
+		test_expect_resident(test, buf.dev_page[i]);
+
+	KUNIT_ASSERT_EQ(test, 0,
+			test_migration_setup_from(&m, &buf,
+						  MIGRATE_VMA_SELECT_DEVICE_PRIVATE));
+	KUNIT_EXPECT_EQ(test, m.args.cpages, TEST_PAGES - 1);
+	for (i = 0; i < TEST_PAGES; i++)
+		KUNIT_EXPECT_EQ(test, i != 3, !!m.src[i]);
+	test_migration_finalize(&m);
+
+	test_expect_resident(test, page);
+	test_buf_unmap(test, &buf);
+	KUNIT_EXPECT_EQ(test, page_ref_count(page), 0);
+	memunmap_pages(pgmap);
+	release_mem_region(region->start, SZ_2M);
+}
+
 /* Nothing has been copied, or is to be: a driver that has second thoughts */
 static void migrate_device_test_finalize_without_pages(struct kunit *test)
 {
@@ -1738,7 +1930,7 @@ static void migrate_device_test_restore_not_exclusive(struct kunit *test)
 static void migrate_device_test_new_pages(struct kunit *test)
 {
 	unsigned long addr = test_mmap(test, 2 * PMD_SIZE, MAP_STACK), i;
-	s64 before = percpu_counter_sum(&current->mm->rss_stat[MM_ANONPAGES]);
+	s64 before = test_nr_anon();
 	struct test_buf buf = { .npages = TEST_PAGES };
 	struct test_migration m;
 
@@ -1771,7 +1963,7 @@ static void migrate_device_test_new_pages(struct kunit *test)
 
 	KUNIT_EXPECT_EQ(test, pool_nr_used(), TEST_PAGES - 1);
 	KUNIT_EXPECT_EQ(test, before + TEST_PAGES,
-			percpu_counter_sum(&current->mm->rss_stat[MM_ANONPAGES]));
+			test_nr_anon());
 	for (i = 0; i < TEST_PAGES; i++) {
 		if (i != 6) {
 			test_expect_resident(test, buf.dev_page[i]);
@@ -1781,6 +1973,46 @@ static void migrate_device_test_new_pages(struct kunit *test)
 		KUNIT_EXPECT_EQ(test, i == 2,
 				test_read(test, test_page_addr(&buf, i)));
 	}
+	test_buf_unmap(test, &buf);
+}
+
+/* New pages that are device memory and RAM in turn, in one page table */
+static void migrate_device_test_new_pages_of_two_kinds(struct kunit *test)
+{
+	struct test_buf buf = { .npages = TEST_PAGES };
+	struct test_migration m;
+	unsigned long i;
+
+	buf.addr = test_mmap(test, TEST_PAGES * PAGE_SIZE, 0);
+	KUNIT_ASSERT_EQ(test, 0, test_migration_setup(&m, &buf));
+	KUNIT_EXPECT_EQ(test, m.args.cpages, TEST_PAGES);
+	for (i = 0; i < TEST_PAGES; i++) {
+		struct page *page;
+
+		page = i % 2 ? alloc_page(GFP_HIGHUSER_MOVABLE | __GFP_ZERO) :
+			       pool_alloc();
+		KUNIT_ASSERT_NOT_NULL(test, page);
+		if (i % 2)
+			lock_page(page);
+		m.dst[i] = migrate_pfn(page_to_pfn(page));
+		buf.dev_page[i] = page;
+	}
+	migrate_vma_pages(&m.args);
+	for (i = 0; i < TEST_PAGES; i++)
+		KUNIT_EXPECT_TRUE(test, m.src[i] & MIGRATE_PFN_MIGRATE);
+	test_migration_finalize(&m);
+
+	KUNIT_EXPECT_EQ(test, pool_nr_used(), TEST_PAGES / 2);
+	lru_add_drain_all();
+	for (i = 0; i < TEST_PAGES; i++) {
+		if (i % 2)
+			test_expect_in_ram(test, test_page_addr(&buf, i), true);
+		else
+			test_expect_resident(test, buf.dev_page[i]);
+		KUNIT_EXPECT_EQ(test, 0,
+				test_read(test, test_page_addr(&buf, i)));
+	}
+	KUNIT_EXPECT_EQ(test, atomic_read(&pool->nr_faults), TEST_PAGES / 2);
 	test_buf_unmap(test, &buf);
 }
 
@@ -1890,14 +2122,20 @@ static void migrate_device_test_evict_walks_once(struct kunit *test)
 {
 	struct test_clears clears = { .mn.ops = &test_clears_ops };
 	unsigned long src[TEST_PAGES], dst[TEST_PAGES];
+	struct anon_vma *anon_vma;
 	struct test_buf buf;
+	int refs;
 
 	test_buf_init_across(test, &buf);
 	test_buf_to_device(test, &buf);
+	anon_vma = test_anon_vma(buf.dev_page[0]);
+	refs = atomic_read(&anon_vma->refcount);
 	KUNIT_ASSERT_EQ(test, 0, mmu_notifier_register(&clears.mn, current->mm));
 	migrate_device_range(src, page_to_pfn(buf.dev_page[0]), TEST_PAGES);
 	mmu_notifier_unregister(&clears.mn, current->mm);
 	KUNIT_EXPECT_EQ(test, clears.nr, 1);
+	KUNIT_EXPECT_EQ(test, atomic_read(&anon_vma->refcount),
+			refs + TEST_PAGES);
 	copy_to_ram(src, dst, TEST_PAGES);
 	/* One stays. */
 	test_free_ram(dst + 2);
@@ -1905,9 +2143,40 @@ static void migrate_device_test_evict_walks_once(struct kunit *test)
 	migrate_device_finalize(src, dst, TEST_PAGES);
 
 	KUNIT_EXPECT_EQ(test, pool_nr_used(), 1);
+	KUNIT_EXPECT_EQ(test, atomic_read(&anon_vma->refcount), refs);
 	test_expect_resident(test, buf.dev_page[2]);
 	test_buf_check(test, &buf);
 	KUNIT_EXPECT_EQ(test, atomic_read(&pool->nr_faults), 1);
+	test_buf_unmap(test, &buf);
+}
+
+static bool test_is_present(unsigned long addr)
+{
+	pte_t *ptep = pte_offset_kernel(pmd_off(current->mm, addr), addr);
+
+	return pte_present(ptep_get(ptep));
+}
+
+/* Pages of one VMA, in the opposite order, are no run. */
+static void migrate_device_test_evict_backwards(struct kunit *test)
+{
+	unsigned long src[TEST_PAGES], dst[TEST_PAGES], i;
+	struct test_buf buf;
+
+	test_buf_init(test, &buf, TEST_PAGES);
+	test_buf_to_device(test, &buf);
+	for (i = 0; i < TEST_PAGES; i++)
+		src[i] = page_to_pfn(buf.dev_page[TEST_PAGES - 1 - i]);
+	KUNIT_EXPECT_EQ(test, 0, migrate_device_pfns(src, TEST_PAGES));
+	copy_to_ram(src, dst, TEST_PAGES);
+	migrate_device_pages(src, dst, TEST_PAGES);
+	migrate_device_finalize(src, dst, TEST_PAGES);
+
+	KUNIT_EXPECT_EQ(test, pool_nr_used(), 0);
+	for (i = 0; i < TEST_PAGES; i++)
+		KUNIT_ASSERT_TRUE(test, test_is_present(test_page_addr(&buf, i)));
+	test_buf_check(test, &buf);
+	KUNIT_EXPECT_EQ(test, atomic_read(&pool->nr_faults), 0);
 	test_buf_unmap(test, &buf);
 }
 
@@ -2175,6 +2444,36 @@ static void migrate_device_test_page_off_lru_stays(struct kunit *test)
 	test_buf_unmap(test, &buf);
 }
 
+static unsigned long test_nr_free(void)
+{
+	drain_all_pages(NULL);
+	return global_zone_page_state(NR_FREE_PAGES);
+}
+
+#define TEST_FREE_ROUNDS	256
+
+/* Pages of RAM that have migrated are free again, but for what others take. */
+static void migrate_device_test_sources_are_freed(struct kunit *test)
+{
+	struct test_buf buf;
+	unsigned long i;
+	long before;
+	int round;
+
+	wait_for_initramfs();
+	test_buf_init(test, &buf, TEST_PAGES);
+	before = test_nr_free();
+	for (round = 0; round < TEST_FREE_ROUNDS; round++) {
+		test_buf_to_device(test, &buf);
+		for (i = 0; i < TEST_PAGES; i++)
+			test_read(test, test_page_addr(&buf, i));
+	}
+	KUNIT_EXPECT_LT(test, before - (long)test_nr_free(),
+			TEST_FREE_ROUNDS * TEST_PAGES / 2);
+	test_buf_check(test, &buf);
+	test_buf_unmap(test, &buf);
+}
+
 /* Flags that say something about the contents of a page, wherever it is */
 #define TEST_FLAGS	(BIT(PG_referenced) | BIT(PG_workingset) |	\
 			 BIT(PG_active) | BIT(PG_swapbacked) | BIT(PG_dirty))
@@ -2187,24 +2486,26 @@ static void test_expect_flags(struct kunit *test, struct folio *folio,
 	KUNIT_EXPECT_PTR_EQ(test, folio_memcg(folio), memcg);
 }
 
+/* Modules cannot flush the TLB: the migration that follows does. */
+static int test_clean_one(pte_t *ptep, unsigned long addr, void *data)
+{
+	struct mm_struct *mm = current->mm;
+
+	set_pte_at(mm, addr, ptep,
+		   pte_mkclean(ptep_get_and_clear(mm, addr, ptep)));
+	return 0;
+}
+
 /* Have an entry that the page at @addr has not been written through. */
 static void test_clean_pte(struct kunit *test, unsigned long addr)
 {
-	struct mm_struct *mm = current->mm;
-	struct vm_area_struct *vma;
-	spinlock_t *ptl;
-	pte_t *ptep;
+	int ret;
 
-	mmap_read_lock(mm);
-	vma = vma_lookup(mm, addr);
-	ptep = get_locked_pte(mm, addr, &ptl);
-	if (ptep) {
-		set_pte_at(mm, addr, ptep,
-			   pte_mkclean(ptep_clear_flush(vma, addr, ptep)));
-		pte_unmap_unlock(ptep, ptl);
-	}
-	mmap_read_unlock(mm);
-	KUNIT_ASSERT_NOT_NULL(test, ptep);
+	mmap_read_lock(current->mm);
+	ret = apply_to_page_range(current->mm, addr, PAGE_SIZE, test_clean_one,
+				  NULL);
+	mmap_read_unlock(current->mm);
+	KUNIT_ASSERT_EQ(test, 0, ret);
 }
 
 /* Flags and memory cgroup of a page are those of its copy, there and back. */
@@ -2294,6 +2595,30 @@ static void migrate_device_test_pages_init(struct kunit *test)
 		put_page(page[i]);
 	}
 	KUNIT_EXPECT_EQ(test, pool_nr_used(), 0);
+}
+
+/* As long as the page table is locked, pages stay in their memory cgroups. */
+static void migrate_device_test_zap_frees_locked(struct kunit *test)
+{
+	struct mm_struct *mm;
+	struct test_buf buf;
+
+	if (!IS_ENABLED(CONFIG_SMP))
+		kunit_skip(test, "locks cannot be observed");
+	test_buf_init(test, &buf, TEST_PAGES);
+	test_buf_to_device(test, &buf);
+
+	mm = current->mm;
+	pool->nr_unlocked = 0;
+	pool->ptl = pte_lockptr(mm, pmd_off(mm, buf.addr));
+	mmap_read_lock(mm);
+	zap_page_range_single(vma_lookup(mm, buf.addr), buf.addr,
+			      TEST_PAGES * PAGE_SIZE, NULL);
+	mmap_read_unlock(mm);
+	pool->ptl = NULL;
+	KUNIT_EXPECT_EQ(test, pool_nr_used(), 0);
+	KUNIT_EXPECT_EQ(test, pool->nr_unlocked, 0);
+	test_buf_unmap(test, &buf);
 }
 
 /* Somebody gets a reference to a source when it has been replaced already. */
@@ -2965,6 +3290,216 @@ static void migrate_device_test_huge_in_use(struct kunit *test)
 	test_huge_free(test, addr);
 }
 
+/* Somebody who takes a page, off the LRU or not, as soon as it has been unmapped */
+struct test_grab {
+	struct mmu_notifier mn;
+	struct page *page;
+	bool off_lru;
+};
+
+static void test_grab_end(struct mmu_notifier *mn,
+			  const struct mmu_notifier_range *range)
+{
+	struct test_grab *grab = container_of(mn, struct test_grab, mn);
+
+	if (range->event != MMU_NOTIFY_MIGRATE)
+		return;
+	if (!grab->off_lru)
+		get_page(grab->page);
+	else
+		WARN_ON_ONCE(!folio_isolate_lru(page_folio(grab->page)));
+}
+
+static const struct mmu_notifier_ops test_grab_ops = {
+	.invalidate_range_end = test_grab_end,
+};
+
+/* A huge page that is in use only when it has been unmapped is mapped again. */
+static void test_huge_found_in_use(struct kunit *test, bool off_lru)
+{
+	struct test_grab grab = {
+		.mn.ops = &test_grab_ops,
+		.off_lru = off_lru,
+	};
+	unsigned long addr = test_huge_new(test), i;
+
+	grab.page = test_get_page(test, addr);
+	put_page(grab.page);
+	KUNIT_ASSERT_EQ(test, 0, mmu_notifier_register(&grab.mn, current->mm));
+	mmap_read_lock(current->mm);
+	KUNIT_EXPECT_EQ(test, 0, test_huge_setup(addr, PMD_SIZE,
+						 MIGRATE_VMA_SELECT_SYSTEM));
+	KUNIT_EXPECT_EQ(test, huge->args.cpages, 0);
+	for (i = 0; i < TEST_HUGE_PAGES; i++)
+		KUNIT_EXPECT_EQ(test, huge->src[i], 0);
+	KUNIT_EXPECT_TRUE(test, page_mapped(grab.page));
+	KUNIT_EXPECT_FALSE(test, PageLocked(grab.page));
+	migrate_vma_pages(&huge->args);
+	migrate_vma_finalize(&huge->args);
+	mmap_read_unlock(current->mm);
+	mmu_notifier_unregister(&grab.mn, current->mm);
+
+	KUNIT_EXPECT_EQ(test, page_ref_count(grab.page), 2);
+	KUNIT_EXPECT_EQ(test, PageLRU(grab.page), !off_lru);
+	KUNIT_EXPECT_TRUE(test, PageAnonExclusive(grab.page));
+	if (off_lru)
+		folio_putback_lru(page_folio(grab.page));
+	else
+		put_page(grab.page);
+	KUNIT_EXPECT_TRUE(test, test_is_huge(addr));
+	test_huge_check(test, addr, NULL);
+	KUNIT_EXPECT_EQ(test, test_huge_migrate(addr, PMD_SIZE),
+			TEST_HUGE_PAGES);
+	test_huge_check(test, addr, NULL);
+	test_huge_free(test, addr);
+}
+
+static void migrate_device_test_huge_found_in_use(struct kunit *test)
+{
+	test_huge_found_in_use(test, false);
+	test_huge_found_in_use(test, true);
+}
+
+/* Who wants device memory only gets no huge page of RAM, nor splits it. */
+static void migrate_device_test_huge_not_selected(struct kunit *test)
+{
+	unsigned long addr = test_huge_new(test), i;
+
+	mmap_read_lock(current->mm);
+	KUNIT_EXPECT_EQ(test, 0,
+			test_huge_setup(addr, PMD_SIZE,
+					MIGRATE_VMA_SELECT_DEVICE_PRIVATE));
+	KUNIT_EXPECT_EQ(test, huge->args.cpages, 0);
+	KUNIT_EXPECT_EQ(test, huge->args.npages, TEST_HUGE_PAGES);
+	for (i = 0; i < TEST_HUGE_PAGES; i++)
+		KUNIT_EXPECT_EQ(test, huge->src[i], 0);
+	migrate_vma_finalize(&huge->args);
+	mmap_read_unlock(current->mm);
+	KUNIT_EXPECT_TRUE(test, test_is_huge(addr));
+	test_huge_check(test, addr, NULL);
+	test_huge_free(test, addr);
+}
+
+/*
+ * A device page that is in use stays, and the others, which do not make up a huge
+ * page without it, come back as base pages: by address and by pfn.
+ */
+static void migrate_device_test_huge_without_one(struct kunit *test)
+{
+	unsigned long *src, *dst, addr, i;
+	struct page *page;
+	int by_pfn;
+
+	for (by_pfn = 0; by_pfn < 2; by_pfn++) {
+		addr = test_huge_new(test);
+		src = huge->src;
+		dst = huge->dst;
+		KUNIT_ASSERT_EQ(test, test_huge_migrate(addr, PMD_SIZE),
+				TEST_HUGE_PAGES);
+		page = pfn_to_page(huge->pfns[100]);
+		get_page(page);
+		mmap_read_lock(current->mm);
+		if (by_pfn)
+			test_huge_evict_setup();
+		else
+			KUNIT_EXPECT_EQ(test, 0,
+					test_huge_setup(addr, PMD_SIZE,
+							MIGRATE_VMA_SELECT_DEVICE_PRIVATE));
+		for (i = 0; i < TEST_HUGE_PAGES; i++) {
+			KUNIT_EXPECT_FALSE(test, src[i] & MIGRATE_PFN_LARGE);
+			KUNIT_EXPECT_EQ(test, i != 100, !!src[i]);
+		}
+		copy_to_ram(src, dst, TEST_HUGE_PAGES);
+		migrate_device_pages(src, dst, TEST_HUGE_PAGES);
+		if (by_pfn)
+			migrate_device_finalize(src, dst, TEST_HUGE_PAGES);
+		else
+			migrate_vma_finalize(&huge->args);
+		mmap_read_unlock(current->mm);
+		put_page(page);
+
+		KUNIT_EXPECT_EQ(test, pool_nr_used(), 1);
+		test_expect_resident(test, page);
+		test_huge_check(test, addr, NULL);
+		test_huge_free(test, addr);
+	}
+}
+
+#define TEST_LARGE_ORDER	4
+#define TEST_LARGE_PAGES	BIT(TEST_LARGE_ORDER)
+
+static void test_split_to_order(struct kunit *test, unsigned long addr,
+				unsigned int order)
+{
+	struct page *page = test_get_page(test, addr);
+
+	lock_page(page);
+	KUNIT_EXPECT_EQ(test, 0,
+			split_huge_page_to_list_to_order(page, NULL, order));
+	unlock_page(page);
+	put_page(page);
+}
+
+/*
+ * Base pages between large folios, one of them off the LRU, and another in use.
+ * These two stay, and nothing else does.
+ */
+static void migrate_device_test_large_beside_base(struct kunit *test)
+{
+	const unsigned long npages = 3 * TEST_LARGE_PAGES;
+	const unsigned long off_lru = TEST_LARGE_PAGES + 2;
+	const unsigned long in_use = TEST_LARGE_PAGES + 5;
+	unsigned long addr = test_huge_new(test), i;
+	struct page *page[2];
+
+	test_split_to_order(test, addr, TEST_LARGE_ORDER);
+	test_split_to_order(test, addr + TEST_LARGE_PAGES * PAGE_SIZE, 0);
+	page[0] = test_get_page(test, addr + off_lru * PAGE_SIZE);
+	page[1] = test_get_page(test, addr + in_use * PAGE_SIZE);
+	test_protect_page(test, addr + (npages - 3) * PAGE_SIZE, false);
+	lru_add_drain_all();
+	KUNIT_ASSERT_TRUE(test, folio_isolate_lru(page_folio(page[0])));
+	put_page(page[0]);
+	huge->src[npages] = TEST_CANARY;
+	huge->dst[npages] = TEST_CANARY;
+
+	mmap_read_lock(current->mm);
+	KUNIT_EXPECT_EQ(test, 0, test_huge_setup(addr, npages * PAGE_SIZE,
+						 MIGRATE_VMA_SELECT_SYSTEM));
+	KUNIT_EXPECT_EQ(test, huge->args.cpages, npages - 2);
+	for (i = 0; i < npages; i++) {
+		bool base = i / TEST_LARGE_PAGES == 1;
+
+		KUNIT_EXPECT_EQ_MSG(test, i != off_lru && i != in_use,
+				    !!(huge->src[i] & MIGRATE_PFN_MIGRATE),
+				    "page %lu", i);
+		KUNIT_EXPECT_EQ_MSG(test, !base,
+				    !!(huge->src[i] & MIGRATE_PFN_LARGE),
+				    "page %lu", i);
+		/* A large folio may be written if all of its pages may. */
+		if (huge->src[i])
+			KUNIT_EXPECT_EQ_MSG(test, i < npages - TEST_LARGE_PAGES,
+					    !!(huge->src[i] & MIGRATE_PFN_WRITE),
+					    "page %lu", i);
+	}
+	test_huge_to_device();
+	migrate_vma_pages(&huge->args);
+	migrate_vma_finalize(&huge->args);
+	mmap_read_unlock(current->mm);
+
+	KUNIT_EXPECT_EQ(test, huge->src[npages], TEST_CANARY);
+	KUNIT_EXPECT_EQ(test, huge->dst[npages], TEST_CANARY);
+	KUNIT_EXPECT_EQ(test, pool_nr_used(), npages - 2);
+	for (i = 0; i < ARRAY_SIZE(page); i++) {
+		KUNIT_EXPECT_FALSE(test, PageLocked(page[i]));
+		KUNIT_EXPECT_TRUE(test, page_mapped(page[i]));
+	}
+	folio_putback_lru(page_folio(page[0]));
+	put_page(page[1]);
+	test_huge_check(test, addr, NULL);
+	test_huge_free(test, addr);
+}
+
 /* Have a page that is not backed by swap, or is again. */
 static void test_toggle_swapbacked(struct folio *folio)
 {
@@ -3115,6 +3650,7 @@ static struct kunit_case migrate_device_test_cases[] = {
 	KUNIT_CASE(migrate_device_test_round_trip),
 	KUNIT_CASE(migrate_device_test_range_evicts),
 	KUNIT_CASE(migrate_device_test_extra_reference),
+	KUNIT_CASE(migrate_device_test_broken_page),
 	KUNIT_CASE(migrate_device_test_pfns),
 	KUNIT_CASE(migrate_device_test_fault_page_is_locked),
 	KUNIT_CASE(migrate_device_test_fault_is_served_once),
@@ -3126,6 +3662,7 @@ static struct kunit_case migrate_device_test_cases[] = {
 	KUNIT_CASE_PARAM(migrate_device_test_fault_delay_ends,
 			 test_delayed_gen_params),
 	KUNIT_CASE(migrate_device_test_fault_page_must_be_locked),
+	KUNIT_CASE(migrate_device_test_setup_refuses),
 	KUNIT_CASE(migrate_device_test_anon_vma_is_held),
 	KUNIT_CASE(migrate_device_test_evict_during_munmap),
 	KUNIT_CASE(migrate_device_test_huge_page_found_locked),
@@ -3142,12 +3679,15 @@ static struct kunit_case migrate_device_test_cases[] = {
 	KUNIT_CASE(migrate_device_test_restore_source),
 	KUNIT_CASE(migrate_device_test_references_pass_on),
 	KUNIT_CASE(migrate_device_test_handed_over_unlocked),
+	KUNIT_CASE(migrate_device_test_pages_of_two_owners),
 	KUNIT_CASE(migrate_device_test_finalize_without_pages),
 	KUNIT_CASE(migrate_device_test_restore_not_exclusive),
 	KUNIT_CASE(migrate_device_test_new_pages),
+	KUNIT_CASE(migrate_device_test_new_pages_of_two_kinds),
 	KUNIT_CASE(migrate_device_test_evict_skips_unmapped),
 	KUNIT_CASE(migrate_device_test_evict_skips_migrated),
 	KUNIT_CASE(migrate_device_test_evict_walks_once),
+	KUNIT_CASE(migrate_device_test_evict_backwards),
 	KUNIT_CASE(migrate_device_test_evict_during_change),
 	KUNIT_CASE_PARAM(migrate_device_test_huge_to_device,
 			 test_huge_act_gen_params),
@@ -3160,14 +3700,20 @@ static struct kunit_case migrate_device_test_cases[] = {
 	KUNIT_CASE(migrate_device_test_huge_mapped_by_ptes),
 	KUNIT_CASE(migrate_device_test_huge_is_split),
 	KUNIT_CASE(migrate_device_test_huge_in_use),
+	KUNIT_CASE(migrate_device_test_huge_found_in_use),
+	KUNIT_CASE(migrate_device_test_huge_not_selected),
+	KUNIT_CASE(migrate_device_test_huge_without_one),
+	KUNIT_CASE(migrate_device_test_large_beside_base),
 	KUNIT_CASE(migrate_device_test_huge_cannot_join),
 	KUNIT_CASE(migrate_device_test_free_page_has_no_flags),
 	KUNIT_CASE(migrate_device_test_mlock_skips_device_pages),
 	KUNIT_CASE_PARAM(migrate_device_test_statistics_balance,
 			 test_spread_gen_params),
 	KUNIT_CASE(migrate_device_test_page_off_lru_stays),
+	KUNIT_CASE(migrate_device_test_sources_are_freed),
 	KUNIT_CASE(migrate_device_test_flags_follow),
 	KUNIT_CASE(migrate_device_test_pages_init),
+	KUNIT_CASE(migrate_device_test_zap_frees_locked),
 	KUNIT_CASE(migrate_device_test_source_in_use_is_not_freed),
 	KUNIT_CASE(migrate_device_test_hmm_reports_no_memory),
 	{}

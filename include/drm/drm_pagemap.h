@@ -11,8 +11,12 @@
 #include <linux/list.h>
 #include <linux/memremap.h>
 #include <linux/mm.h>
+#include <linux/mutex.h>
 #include <linux/rwsem.h>
+#include <linux/spinlock.h>
 #include <linux/types.h>
+#include <linux/workqueue.h>
+#include <linux/xarray.h>
 
 struct dentry;
 struct device;
@@ -21,6 +25,7 @@ struct drm_pagemap;
 struct drm_pagemap_devmem;
 struct drm_pagemap_region;
 struct drm_printer;
+struct shrinker;
 
 /**
  * enum drm_interconnect_protocol - the kind of a device address
@@ -253,7 +258,10 @@ struct drm_pagemap_devmem_ops {
 	 * those of the whole allocation.  They need not be contiguous.  Called
 	 * with pages of the process locked: must not wait for CPU faults, mmu
 	 * notifiers or the mmap lock.  Must give the same pfns each time, all
-	 * of one struct dev_pagemap.  Returns 0 or a negative errno.
+	 * of one region or, without one, of one struct dev_pagemap.  In a
+	 * region with %DRM_PAGEMAP_REGION_ON_DEMAND, the driver has a reference
+	 * to each of them, see drm_pagemap_region_get_pages().  Returns 0 or a
+	 * negative errno.
 	 */
 	int (*populate_devmem_pfn)(struct drm_pagemap_devmem *devmem_allocation,
 				   unsigned long npages, unsigned long *pfn);
@@ -398,6 +406,7 @@ struct drm_pagemap_migration {
  *                                another device's memory.
  * @DRM_PAGEMAP_PAGES_TO_PEERS: Pages migrated from the region straight to
  *                              another device's memory.
+ * @DRM_PAGEMAP_PAGES_POISONED: Pages of the region that turned out to be broken.
  * @DRM_PAGEMAP_NUM_COUNTERS: The number of counters.
  */
 enum drm_pagemap_counter {
@@ -410,27 +419,46 @@ enum drm_pagemap_counter {
 	DRM_PAGEMAP_TO_RAM_FAILS,
 	DRM_PAGEMAP_PAGES_FROM_PEERS,
 	DRM_PAGEMAP_PAGES_TO_PEERS,
+	DRM_PAGEMAP_PAGES_POISONED,
 	DRM_PAGEMAP_NUM_COUNTERS,
 };
 
 /**
- * struct drm_pagemap_region - a registered pool of device-private pages
- * @pgmap: The pool as the mm core knows it.
+ * struct drm_pagemap_part - a part of a region, with struct pages or without
+ * @pgmap: The pages as the mm core knows them.
+ * @region: The region.
+ *
+ * The part is the whole region unless that has %DRM_PAGEMAP_REGION_ON_DEMAND.
+ */
+struct drm_pagemap_part {
+	struct dev_pagemap pgmap;
+	struct drm_pagemap_region *region;
+	/* private: its struct pages exist; protected by @region->parts_lock */
+	bool present;
+	/* private: who keeps them; protected by @region->parts_lock */
+	unsigned long users;
+};
+
+/**
+ * struct drm_pagemap_region - a registered pool of device pages
+ * @owner: Owner cookie of the pages.
  * @dpagemap: The memory that the region backs.
  * @drm: The device, for messages and debugfs.
  * @start_pfn: First page frame number.
  * @npages: Number of pages.
+ * @flags: &drm_pagemap_region_args.flags
  * @counters: Since registration, see enum drm_pagemap_counter.
  *
  * Made by devm_drm_pagemap_region_add(); drivers only read it.  Its pages go when
  * the device is unbound, the struct stays for as long as the struct drm_device.
  */
 struct drm_pagemap_region {
-	struct dev_pagemap pgmap;
+	void *owner;
 	struct drm_pagemap *dpagemap;
 	struct drm_device *drm;
 	unsigned long start_pfn;
 	unsigned long npages;
+	unsigned int flags;
 	atomic64_t counters[DRM_PAGEMAP_NUM_COUNTERS];
 	/* private: held for reading by migrations to the region */
 	struct rw_semaphore gate;
@@ -442,7 +470,92 @@ struct drm_pagemap_region {
 	struct list_head link;
 	/* private: */
 	struct dentry *debugfs;
+	/* private: users of struct pages that unbind waits for */
+	atomic_t visitors;
+	/* private: the parts, of a power of two of pages each */
+	struct drm_pagemap_part *parts;
+	unsigned long nparts;
+	unsigned int part_shift;
+	/* private: the type of the memory, and the node of its struct pages */
+	enum memory_type type;
+	int nid;
+	/* private: held while parts are made and removed */
+	struct mutex make_lock;
+	/* private: protects the counts here and in @parts */
+	spinlock_t parts_lock;
+	/* private: pfns of broken pages */
+	struct xarray broken;
+	/* private: parts with struct pages, those without users, and to remove */
+	unsigned long npresent;
+	unsigned long nidle;
+	unsigned long nreclaim;
+	/* private: */
+	struct shrinker *shrinker;
+	struct workqueue_struct *reclaim_wq;
+	struct work_struct reclaim_work;
 };
+
+/**
+ * DRM_PAGEMAP_REGION_COHERENT - Memory that the CPU can access.
+ *
+ * The pages are %MEMORY_DEVICE_COHERENT instead of %MEMORY_DEVICE_PRIVATE: page
+ * tables map them like RAM, and the CPU reads and writes them where they are.
+ */
+#define DRM_PAGEMAP_REGION_COHERENT	BIT(0)
+
+/**
+ * DRM_PAGEMAP_REGION_ON_DEMAND - Struct pages are made when they are used.
+ *
+ * Before anything is migrated to a page, the driver takes a reference to its
+ * struct page by drm_pagemap_region_get_pages().  For private memory only.
+ */
+#define DRM_PAGEMAP_REGION_ON_DEMAND	BIT(1)
+
+/**
+ * struct drm_pagemap_region_args - description of a region to register
+ * @dpagemap: The memory that the pages stand for.  It must live exactly as long
+ *            as the struct drm_device: embed it there, or drmm_kzalloc() it.
+ * @name: Name of the debugfs file, "pagemap-" followed by @name, that shows what
+ *        drm_pagemap_region_print() prints.  It is made if the device has a
+ *        directory.
+ * @size: Size of the pool in bytes, a multiple of PAGE_SIZE.
+ * @owner: Owner cookie of the pages, not NULL.  Devices that can access each
+ *         other's memory use the same one.
+ * @start: With %DRM_PAGEMAP_REGION_COHERENT, the physical address at which the CPU
+ *         accesses the memory.  It and @size are multiples of
+ *         memremap_compat_align(), 2 MiB on x86_64.  The driver owns the range,
+ *         and keeps it until the region is gone.  Otherwise 0.
+ * @flags: %DRM_PAGEMAP_REGION_COHERENT, %DRM_PAGEMAP_REGION_ON_DEMAND or 0.
+ */
+struct drm_pagemap_region_args {
+	struct drm_pagemap *dpagemap;
+	const char *name;
+	u64 size;
+	void *owner;
+	u64 start;
+	unsigned int flags;
+};
+
+/**
+ * drm_pagemap_page_is_devmem() - Whether a page is device memory of an owner
+ * @page: A page that the process has mapped, looked up by hmm_range_fault() with
+ *        @owner, or collected by migrate_vma_setup() with it.
+ * @owner: The owner of the device pages.
+ *
+ * Device-private pages of others do not get here, coherent ones do: they are to
+ * be accessed like RAM.
+ *
+ * Context: Any.
+ * Return: True if &page.zone_device_data belongs to DRM pagemap.
+ */
+static inline bool drm_pagemap_page_is_devmem(const struct page *page,
+					      const void *owner)
+{
+	return is_zone_device_page(page) &&
+	       (page_pgmap(page)->type == MEMORY_DEVICE_PRIVATE ||
+		(page_pgmap(page)->type == MEMORY_DEVICE_COHERENT &&
+		 page_pgmap(page)->owner == owner));
+}
 
 /**
  * drm_pagemap_page_to_region() - The region of a device page
@@ -455,7 +568,8 @@ struct drm_pagemap_region {
 static inline struct drm_pagemap_region *
 drm_pagemap_page_to_region(const struct page *page)
 {
-	return container_of(page_pgmap(page), struct drm_pagemap_region, pgmap);
+	return container_of(page_pgmap(page), struct drm_pagemap_part,
+			    pgmap)->region;
 }
 
 void drm_pagemap_devmem_init(struct drm_pagemap_devmem *devmem_allocation,
@@ -469,6 +583,10 @@ int drm_pagemap_migrate_to_devmem(struct drm_pagemap_devmem *devmem_allocation,
 				  unsigned long timeslice_ms,
 				  void *pgmap_owner);
 int drm_pagemap_evict_to_ram(struct drm_pagemap_devmem *devmem_allocation);
+int drm_pagemap_coherent_to_ram(struct mm_struct *mm,
+				unsigned long start, unsigned long end,
+				void *pgmap_owner);
+int drm_pagemap_memory_failure(struct page *page);
 const struct dev_pagemap_ops *drm_pagemap_pagemap_ops_get(void);
 struct drm_pagemap *drm_pagemap_page_to_dpagemap(struct page *page);
 int drm_pagemap_populate_mm(struct drm_pagemap *dpagemap,
@@ -483,9 +601,18 @@ void drm_pagemap_unmap_page(struct drm_pagemap *dpagemap, struct device *dev,
 			    struct drm_pagemap_device_addr addr);
 
 struct drm_pagemap_region *
+devm_drm_pagemap_region_register(struct drm_device *drm,
+				 const struct drm_pagemap_region_args *args);
+struct drm_pagemap_region *
 devm_drm_pagemap_region_add(struct drm_device *drm,
 			    struct drm_pagemap *dpagemap, const char *name,
 			    u64 size, void *owner);
+int drm_pagemap_region_get_pages(struct drm_pagemap_region *region,
+				 unsigned long pfn, unsigned long npages);
+bool drm_pagemap_region_tryget_pages(struct drm_pagemap_region *region,
+				     unsigned long pfn, unsigned long npages);
+void drm_pagemap_region_put_pages(struct drm_pagemap_region *region,
+				  unsigned long pfn, unsigned long npages);
 void drm_pagemap_region_unplug(struct drm_pagemap_region *region);
 unsigned long drm_pagemap_region_resident(struct drm_pagemap_region *region);
 void drm_pagemap_region_print(struct drm_pagemap_region *region,

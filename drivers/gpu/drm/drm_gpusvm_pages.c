@@ -195,6 +195,7 @@ struct drm_gpusvm_walk {
 	unsigned long seq;
 	unsigned long deadline;
 	unsigned long to_ram;	/* fewest device pages left to bring to RAM */
+	bool coherent;		/* some of them can be accessed by the CPU */
 	enum dma_data_direction dir;
 };
 
@@ -396,6 +397,26 @@ static int drm_gpusvm_fault_runs(const struct drm_gpusvm_walk *walk,
 	return 0;
 }
 
+/* Whether a page that was looked up is in device memory, and not merely RAM to us */
+static bool drm_gpusvm_is_devmem(const struct drm_gpusvm_walk *walk,
+				 const struct page *page)
+{
+	return drm_pagemap_page_is_devmem(page,
+					  walk->gpusvm->device_private_page_owner);
+}
+
+/* Device pages that are to come to RAM: those that no fault brings back */
+static int drm_gpusvm_coherent_to_ram(const struct drm_gpusvm_walk *walk)
+{
+	if (!IS_ENABLED(CONFIG_DEVICE_PRIVATE) || !walk->coherent)
+		return 0;
+
+	return drm_pagemap_coherent_to_ram(walk->gpusvm->mm,
+					   drm_gpusvm_range_start(walk->range),
+					   drm_gpusvm_range_end(walk->range),
+					   walk->gpusvm->device_private_page_owner);
+}
+
 /*
  * A hole among device pages would be filled with RAM.  If mixing is not
  * allowed, the device pages are marked unusable, so that all are faulted and
@@ -407,8 +428,10 @@ static int drm_gpusvm_fault_runs(const struct drm_gpusvm_walk *walk,
 static int drm_gpusvm_unmix(struct drm_gpusvm_walk *walk)
 {
 	unsigned long i, holes = 0, devmem = 0;
+	struct page *page;
 	int err = -EAGAIN;
 
+	walk->coherent = false;
 	if (walk->ctx->allow_mixed)
 		return 0;
 
@@ -423,9 +446,12 @@ static int drm_gpusvm_unmix(struct drm_gpusvm_walk *walk)
 		goto out_unlock;
 
 	for (i = 0; i < walk->npages; i++) {
-		if (!(walk->pfns[i] & HMM_PFN_VALID) ||
-		    !is_device_private_page(hmm_pfn_to_page(walk->pfns[i])))
+		if (!(walk->pfns[i] & HMM_PFN_VALID))
 			continue;
+		page = hmm_pfn_to_page(walk->pfns[i]);
+		if (!drm_gpusvm_is_devmem(walk, page))
+			continue;
+		walk->coherent |= is_device_coherent_page(page);
 		walk->pfns[i] = HMM_PFN_ERROR;
 		devmem++;
 	}
@@ -476,7 +502,8 @@ static int drm_gpusvm_fault_pages(struct drm_gpusvm_walk *walk)
 		/* Without an owner, HMM brings device pages to RAM. */
 		if (err)
 			hmm.dev_private_owner = NULL;
-		err = drm_gpusvm_fault_runs(walk, &hmm);
+		err = drm_gpusvm_coherent_to_ram(walk) ?:
+		      drm_gpusvm_fault_runs(walk, &hmm);
 	}
 	mmap_read_unlock(mm);
 	if (drm_gpusvm_inject(gpusvm, DRM_GPUSVM_STEP_LOOK))
@@ -500,7 +527,7 @@ static int drm_gpusvm_check_page(const struct drm_gpusvm_walk *walk,
 		return -EAGAIN;
 
 	page = hmm_pfn_to_page(hmm_pfn);
-	devmem = is_device_private_page(page);
+	devmem = drm_gpusvm_is_devmem(walk, page);
 	/*
 	 * The device must not write a page that the process must not: it may be
 	 * shared since fork().
@@ -534,7 +561,7 @@ static int drm_gpusvm_check_pages(const struct drm_gpusvm_walk *walk,
 		if (err)
 			return err;
 		page = hmm_pfn_to_page(walk->pfns[i]);
-		devmem += is_device_private_page(page);
+		devmem += drm_gpusvm_is_devmem(walk, page);
 	}
 
 	if (devmem == walk->npages)
@@ -548,9 +575,9 @@ static int drm_gpusvm_check_pages(const struct drm_gpusvm_walk *walk,
 /* Whether one mapping can cover both pages, if they are neighbours. */
 static bool drm_gpusvm_same_memory(struct page *a, struct page *b)
 {
-	bool devmem = is_device_private_page(a);
+	bool devmem = is_zone_device_page(a);
 
-	return is_device_private_page(b) == devmem &&
+	return is_zone_device_page(b) == devmem &&
 	       (!devmem || page_pgmap(a) == page_pgmap(b));
 }
 
@@ -570,7 +597,7 @@ static unsigned int drm_gpusvm_map_order(const struct drm_gpusvm_walk *walk,
 	/* The lowest bit set in either number is their common alignment. */
 	npages = 1UL << __ffs(first | ((start >> PAGE_SHIFT) + i) | LONG_MIN);
 	npages = min(npages, walk->npages - i);
-	if (!is_device_private_page(page))
+	if (!drm_gpusvm_is_devmem(walk, page))
 		npages = min_t(unsigned long, npages,
 			       max(dma_max_mapping_size(dev) >> PAGE_SHIFT,
 				   1UL));
@@ -647,7 +674,7 @@ static int drm_gpusvm_map_entry(const struct drm_gpusvm_walk *walk,
 
 	drm_gpusvm_range_state_held(walk->range);
 
-	return is_device_private_page(page) ?
+	return drm_gpusvm_is_devmem(walk, page) ?
 	       drm_gpusvm_map_devmem(walk, page, order, addr) :
 	       drm_gpusvm_map_ram(walk, page, order, addr);
 }
@@ -997,9 +1024,11 @@ EXPORT_SYMBOL_GPL(drm_gpusvm_range_unmap_pages);
 static long drm_gpusvm_classify(struct drm_gpusvm_walk *walk)
 {
 	struct drm_gpusvm_range *range = walk->range;
+	struct page *page;
 	unsigned long i;
 	long n = 0;
 
+	walk->coherent = false;
 	drm_gpusvm_notifier_lock(walk->gpusvm);
 	if (range->epoch != walk->epoch) {
 		n = -EAGAIN;
@@ -1007,9 +1036,11 @@ static long drm_gpusvm_classify(struct drm_gpusvm_walk *walk)
 	}
 
 	for (i = 0; i < walk->npages; i++) {
-		walk->pfns[i] = (walk->pfns[i] & HMM_PFN_VALID) &&
-			is_device_private_page(hmm_pfn_to_page(walk->pfns[i]));
+		page = walk->pfns[i] & HMM_PFN_VALID ?
+		       hmm_pfn_to_page(walk->pfns[i]) : NULL;
+		walk->pfns[i] = page && drm_gpusvm_is_devmem(walk, page);
 		n += walk->pfns[i];
+		walk->coherent |= page && is_device_coherent_page(page);
 	}
 
 out_unlock:
@@ -1049,7 +1080,8 @@ static long drm_gpusvm_evict_pass(struct drm_gpusvm_walk *walk)
 	if (n > 0) {
 		hmm.default_flags = HMM_PFN_REQ_FAULT;
 		hmm.dev_private_owner = NULL;
-		err = drm_gpusvm_fault_runs(walk, &hmm);
+		err = drm_gpusvm_coherent_to_ram(walk) ?:
+		      drm_gpusvm_fault_runs(walk, &hmm);
 		/* A page that comes back invalidates the range. */
 		if (err && err != -EBUSY)
 			n = err;

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 
+#include <linux/cleanup.h>
 #include <linux/dma-mapping.h>
 #include <linux/export.h>
+#include <linux/hmm.h>
 #include <linux/jiffies.h>
 #include <linux/kmemleak.h>
 #include <linux/list.h>
@@ -11,6 +13,8 @@
 #include <linux/migrate.h>
 #include <linux/mm.h>
 #include <linux/mmdebug.h>
+#include <linux/mmu_notifier.h>
+#include <linux/mutex.h>
 #include <linux/pagemap.h>
 #include <linux/sched/mm.h>
 #include <linux/sched/signal.h>
@@ -28,10 +32,11 @@
  * DOC: Overview
  *
  * DRM pagemap lets a driver put pages of an ordinary process into device
- * memory that the CPU cannot access, and get them back.  Such a page is a
- * device-private page: a struct page without RAM behind it, to which the
+ * memory, and get them back.  If the CPU cannot access that memory, such a page
+ * is a device-private page: a struct page without RAM behind it, to which the
  * process's page tables refer by a special swap entry.  A CPU access faults,
- * and the fault brings the page back to RAM.
+ * and the fault brings the page back to RAM.  See "Coherent memory" for the
+ * other kind.
  *
  * The driver provides memory (struct drm_pagemap, registered as a region by
  * devm_drm_pagemap_region_add()), allocations of it (struct
@@ -81,6 +86,8 @@
  *                          devmem      pages are migrated to it
  *                          write:
  *                          unplug
+ * make_lock of the region  mutex       the set of struct pages that exist, see
+ *                                      "Regions on demand"; outermost
  * page lock                trylock     a page's contents and place, while it
  *                                      migrates; held by the mm core for the
  *                                      page that a CPU fault is about
@@ -120,7 +127,34 @@
  * or that cannot wait, are served at once.
  */
 
+/**
+ * DOC: Coherent memory
+ *
+ * A region with %DRM_PAGEMAP_REGION_COHERENT is device memory that the CPU
+ * accesses in place: its pages are %MEMORY_DEVICE_COHERENT, and page tables map
+ * them as they map RAM.  Migration, eviction, unplug and peers are the same as
+ * with private memory.  What differs:
+ *
+ * - There are no CPU faults on them.  A timeslice and &drm_pagemap_devmem.fault_window
+ *   have no meaning, and drm_pagemap_coherent_to_ram() does what a CPU access
+ *   does for private pages.
+ * - Pages can be pinned where they are.  FOLL_LONGTERM moves them to RAM first;
+ *   the mm core copies them then, without the driver.  Shorter pins, such as that
+ *   of direct I/O, keep a page in place: eviction reports -EBUSY, and unplug
+ *   waits for their end.  A page in a pipe, after vmsplice(), is such a pin.
+ * - Large folios are split on the way, and what comes back are base pages.
+ * - A device with another page owner accesses such pages like RAM.
+ *
+ * The device's accesses have to be coherent with those of the CPU, since nothing
+ * is flushed when only one of them goes on to use the memory.
+ */
+
 #define DRM_PAGEMAP_NO_PFN	ULONG_MAX
+#define DRM_PAGEMAP_NO_FAULT	ULONG_MAX
+
+/* Device pages of either type */
+#define DRM_PAGEMAP_SELECT_DEVMEM	(MIGRATE_VMA_SELECT_DEVICE_PRIVATE | \
+					 MIGRATE_VMA_SELECT_DEVICE_COHERENT)
 
 /* The most pages that an eviction takes at a time. */
 #define DRM_PAGEMAP_EVICT_BATCH		512UL
@@ -230,6 +264,11 @@ drm_pagemap_pfns_alloc(const struct drm_pagemap_devmem *devmem)
 			      GFP_KERNEL | __GFP_NOWARN);
 }
 
+/* Set with the first page that fails, for good; see "Memory failure". */
+static bool drm_pagemap_has_poison;
+/* Serializes reports of broken pages. */
+static DEFINE_MUTEX(drm_pagemap_poison_lock);
+
 /*
  * All regions.  Nothing is read from a struct drm_pagemap to find its region:
  * drivers that know nothing of regions need not even have zeroed it.
@@ -283,6 +322,24 @@ drm_pagemap_region_find(const struct drm_pagemap *dpagemap)
 	spin_lock(&drm_pagemap_regions_lock);
 	list_for_each_entry(region, &drm_pagemap_regions, link) {
 		if (region->dpagemap != dpagemap)
+			continue;
+		found = region;
+		break;
+	}
+	spin_unlock(&drm_pagemap_regions_lock);
+
+	return found;
+}
+
+/* The region that a device page is part of, or NULL if it is a driver's own */
+static struct drm_pagemap_region *drm_pagemap_region_of(unsigned long pfn)
+{
+	struct drm_pagemap_region *region, *found = NULL;
+
+	/* One that is gone may have had the same pfns; it is behind. */
+	spin_lock(&drm_pagemap_regions_lock);
+	list_for_each_entry(region, &drm_pagemap_regions, link) {
+		if (!drm_pagemap_region_has_pfn(region, pfn))
 			continue;
 		found = region;
 		break;
@@ -452,7 +509,7 @@ struct drm_pagemap_ram_move {
 	struct drm_pagemap_scratch *s;
 	struct vm_area_struct *vma;	/* NULL for eviction */
 	unsigned long start;		/* address of entry 0, with a VMA */
-	unsigned long fault;		/* entry of the fault, with a VMA */
+	unsigned long fault;		/* entry of the fault, if there is one */
 	struct drm_pagemap_zdd *zdd;	/* whose pages, NULL for everybody's */
 	gfp_t gfp;
 	unsigned long moved;
@@ -474,6 +531,40 @@ static bool drm_pagemap_wants(const struct drm_pagemap_ram_move *r,
 	struct page *page = drm_pagemap_migrating_page(r->s->src[i]);
 
 	return page && (!r->zdd || page->zone_device_data == r->zdd);
+}
+
+/*
+ * Have device pages that are broken not migrate.  What would be a huge page
+ * without them comes back as base pages.  Returns the number of pages.
+ */
+static noinline unsigned long
+drm_pagemap_drop_poisoned(unsigned long *src, unsigned long npages)
+{
+	unsigned long i, j, end, dropped, n = 0;
+	struct page *page;
+
+	for (i = 0; i < npages; i = end) {
+		end = i + 1;
+		page = drm_pagemap_migrating_page(src[i]);
+		/* Of RAM, the mark of large folios means something else. */
+		if (!page || !is_zone_device_page(page))
+			continue;
+		if (src[i] & MIGRATE_PFN_LARGE)
+			end = i + DRM_PAGEMAP_HUGE;
+		dropped = 0;
+		for (j = i; j < end; j++) {
+			page = drm_pagemap_migrating_page(src[j]);
+			if (!page || !PageHWPoison(page))
+				continue;
+			src[j] &= ~MIGRATE_PFN_MIGRATE;
+			dropped++;
+		}
+		for (j = i; dropped && j < end; j++)
+			src[j] &= ~MIGRATE_PFN_LARGE;
+		n += dropped;
+	}
+
+	return n;
 }
 
 /*
@@ -686,7 +777,8 @@ static int drm_pagemap_alloc_ram(struct drm_pagemap_ram_move *r)
 	n = drm_pagemap_mark_wanted(r);
 
 	/* The page that a thread waits for comes first, and is worth more. */
-	if (r->vma && s->dst[r->fault] == MIGRATE_PFN_VALID) {
+	if (r->vma && r->fault < s->npages &&
+	    s->dst[r->fault] == MIGRATE_PFN_VALID) {
 		fault_ram = drm_pagemap_ram_page(GFP_HIGHUSER_MOVABLE, r->vma,
 						 r->start +
 						 (r->fault << PAGE_SHIFT));
@@ -765,6 +857,8 @@ static void drm_pagemap_copy_to_ram(struct drm_pagemap_ram_move *r)
 	unsigned long first, end;
 	int err;
 
+	if (READ_ONCE(drm_pagemap_has_poison))
+		drm_pagemap_drop_poisoned(s->src, s->npages);
 	err = drm_pagemap_alloc_ram(r);
 	if (err) {
 		r->err = err;
@@ -968,11 +1062,18 @@ static vm_fault_t drm_pagemap_migrate_to_ram(struct vm_fault *vmf)
 	return 0;
 }
 
+/* From here on, nobody but the next owner changes the flags of the page. */
+static void drm_pagemap_page_forget(struct page *page)
+{
+	/* Pairs with drm_pagemap_poison_mark(). */
+	smp_store_release(&page->zone_device_data, NULL);
+}
+
 static void drm_pagemap_page_free(struct page *page)
 {
 	struct drm_pagemap_zdd *zdd = page->zone_device_data;
 
-	page->zone_device_data = NULL;
+	drm_pagemap_page_forget(page);
 	drm_pagemap_zdd_put(zdd);
 }
 
@@ -989,37 +1090,11 @@ static void drm_pagemap_folios_free(struct folio **folios, unsigned int nr)
 
 			if (page->zone_device_data != zdd)
 				break;
-			page->zone_device_data = NULL;
+			drm_pagemap_page_forget(page);
 		}
 		drm_pagemap_zdd_put_many(zdd, n);
 	}
 }
-
-static const struct dev_pagemap_ops drm_pagemap_pagemap_ops = {
-	.page_free = drm_pagemap_page_free,
-	.folios_free = drm_pagemap_folios_free,
-	.migrate_to_ram = drm_pagemap_migrate_to_ram,
-	.fault_delay = drm_pagemap_fault_delay,
-};
-
-/**
- * drm_pagemap_pagemap_ops_get() - Operations for a driver's own struct
- * dev_pagemap
- *
- * For drivers that call memremap_pages() themselves instead of
- * devm_drm_pagemap_region_add().  Such a driver makes sure on unbind, before
- * memunmap_pages(), that nothing is migrated to its memory any more and that
- * all of its allocations are evicted.  memunmap_pages() waits for the releases
- * that are due.
- *
- * Context: Any.
- * Return: The operations.
- */
-const struct dev_pagemap_ops *drm_pagemap_pagemap_ops_get(void)
-{
-	return &drm_pagemap_pagemap_ops;
-}
-EXPORT_SYMBOL_GPL(drm_pagemap_pagemap_ops_get);
 
 /**
  * drm_pagemap_page_to_dpagemap() - The memory that a device page is part of
@@ -1172,6 +1247,160 @@ static void drm_pagemap_evict_pages(struct drm_pagemap_eviction *e)
 	e->s->npages = room;
 }
 
+/**
+ * DOC: Memory failure
+ *
+ * When a page of device memory turns out to be broken, its contents are lost.  The
+ * mm core tells of it, by &dev_pagemap_ops.memory_failure, for memory that the
+ * CPU reaches or a physical address that is injected; a driver that learns of it
+ * from its hardware calls drm_pagemap_memory_failure().
+ *
+ * The page is marked, by PageHWPoison(), and unmapped for good.  A process that
+ * accesses the address after that gets a SIGBUS with BUS_MCEERR_AR, as for RAM,
+ * and a device a fault that cannot be served; all other pages of the allocation
+ * are as before.  Discarding the memory with munmap() or MADV_DONTNEED gives the
+ * process a new page there.
+ *
+ * The page counts as freed then: its allocation can be evicted, and its region
+ * unplugged.  It is up to the driver not to use it again, by leaving out pages
+ * with PageHWPoison() when it allocates.  A migration to one fails.  The mark
+ * stays until the region goes.
+ *
+ * A page that is pinned, which only coherent ones can be, may have to stay mapped
+ * until the pin ends and something moves the page: the report says so by -EBUSY.
+ */
+
+/*
+ * Unmap a broken page, wherever it is mapped.  Others may be about to migrate it,
+ * which ends in the same way.
+ */
+static int drm_pagemap_poison_unmap(struct page *page)
+{
+	unsigned long deadline = jiffies + DRM_PAGEMAP_EVICT_TIMEOUT;
+	struct drm_pagemap_single one;
+	struct drm_pagemap_eviction e = {
+		.first = page_to_pfn(page),
+		.npages = 1,
+		.s = drm_pagemap_single_init(&one),
+	};
+
+	for (;;) {
+		drm_pagemap_evict_pages(&e);
+		if (!page_mapped(page))
+			return 0;
+		if (time_after(jiffies, deadline))
+			return -EBUSY;
+		schedule_timeout_uninterruptible(1);
+	}
+}
+
+/*
+ * Mark a page as broken.  Its flags must not be in the hands of someone who takes
+ * it into use or frees it, and does not expect that they change: wait for that.
+ * Returns whether it was not marked before.
+ */
+static bool drm_pagemap_poison_mark(struct page *page)
+{
+	bool used;
+
+	guard(mutex)(&drm_pagemap_poison_lock);
+	if (PageHWPoison(page))
+		return false;
+
+	WRITE_ONCE(drm_pagemap_has_poison, true);
+	for (;;) {
+		used = get_page_unless_zero(page);
+		/* Pairs with drm_pagemap_page_forget(). */
+		if (used || !smp_load_acquire(&page->zone_device_data))
+			break;
+		schedule_timeout_uninterruptible(1);
+	}
+	SetPageHWPoison(page);
+	/* It is seen, or its user is: see drm_pagemap_check_poison(). */
+	smp_mb__after_atomic();
+	if (used)
+		put_page(page);
+
+	return true;
+}
+
+/**
+ * drm_pagemap_memory_failure() - Stop using a broken page
+ * @page: A device page of this layer, in use or not.  The caller keeps its struct
+ *        dev_pagemap.
+ *
+ * See "Memory failure".
+ *
+ * Context: Process context, may sleep.  The caller must not hold a lock that an
+ * mmu notifier or a callback of this layer takes, nor be such a callback.
+ *
+ * Return: 0 if no process can access the page any more, or
+ *
+ * * -EHWPOISON: it was known to be broken.
+ * * -EBUSY: it is still mapped, since it is pinned.
+ * * -EOPNOTSUPP: without CONFIG_MEMORY_FAILURE.
+ */
+int drm_pagemap_memory_failure(struct page *page)
+{
+	struct drm_pagemap_region *region;
+
+	if (!IS_ENABLED(CONFIG_MEMORY_FAILURE))
+		return -EOPNOTSUPP;
+	if (!drm_pagemap_poison_mark(page))
+		return -EHWPOISON;
+
+	region = drm_pagemap_region_of(page_to_pfn(page));
+	if (region) {
+		drm_pagemap_count(region, DRM_PAGEMAP_PAGES_POISONED, 1);
+		drm_pagemap_parts_note_broken(region, page_to_pfn(page));
+	}
+
+	return drm_pagemap_poison_unmap(page);
+}
+EXPORT_SYMBOL_GPL(drm_pagemap_memory_failure);
+
+static int drm_pagemap_pgmap_failure(struct dev_pagemap *pgmap,
+				     unsigned long pfn, unsigned long nr_pages,
+				     int mf_flags)
+{
+	int err, ret = 0;
+
+	for (; nr_pages--; pfn++) {
+		err = drm_pagemap_memory_failure(pfn_to_page(pfn));
+		if (err && err != -EHWPOISON)
+			ret = err;
+	}
+
+	return ret;
+}
+
+static const struct dev_pagemap_ops drm_pagemap_pagemap_ops = {
+	.page_free = drm_pagemap_page_free,
+	.folios_free = drm_pagemap_folios_free,
+	.migrate_to_ram = drm_pagemap_migrate_to_ram,
+	.fault_delay = drm_pagemap_fault_delay,
+	.memory_failure = drm_pagemap_pgmap_failure,
+};
+
+/**
+ * drm_pagemap_pagemap_ops_get() - Operations for a driver's own struct
+ * dev_pagemap
+ *
+ * For drivers that call memremap_pages() themselves instead of
+ * devm_drm_pagemap_region_add().  Such a driver makes sure on unbind, before
+ * memunmap_pages(), that nothing is migrated to its memory any more and that
+ * all of its allocations are evicted.  memunmap_pages() waits for the releases
+ * that are due.
+ *
+ * Context: Any.
+ * Return: The operations.
+ */
+const struct dev_pagemap_ops *drm_pagemap_pagemap_ops_get(void)
+{
+	return &drm_pagemap_pagemap_ops;
+}
+EXPORT_SYMBOL_GPL(drm_pagemap_pagemap_ops_get);
+
 /*
  * Migration to device memory: check, collect, choose pages, copy, commit.
  */
@@ -1267,6 +1496,8 @@ static int drm_pagemap_collect_peers(struct drm_pagemap_devmem_move *m)
 	m->wanted = m->migrate.cpages;
 	if (!m->with_peers)
 		return 0;
+	if (READ_ONCE(drm_pagemap_has_poison))
+		m->wanted -= drm_pagemap_drop_poisoned(m->s.src, m->s.npages);
 
 	peers->dpagemap = m->mig->dpagemap;
 	err = drm_pagemap_peers_map(peers, m->s.src, m->s.npages);
@@ -1292,7 +1523,7 @@ static int drm_pagemap_collect_range(struct drm_pagemap_devmem_move *m)
 	if (m->large)
 		m->migrate.flags |= MIGRATE_VMA_LARGE;
 	if (m->with_peers)
-		m->migrate.flags |= MIGRATE_VMA_SELECT_DEVICE_PRIVATE;
+		m->migrate.flags |= DRM_PAGEMAP_SELECT_DEVMEM;
 
 	err = migrate_vma_setup(&m->migrate);
 	if (err)
@@ -1347,17 +1578,24 @@ static bool drm_pagemap_memory_is_fit(struct drm_pagemap_devmem_move *m,
 {
 	struct dev_pagemap *pgmap;
 
+	if (m->region && !drm_pagemap_part_in_use(m->region, pfn))
+		return false;
 	if (WARN_ON_ONCE(!pfn_valid(pfn) ||
-			 !is_device_private_page(pfn_to_page(pfn))))
+			 !drm_pagemap_page_is_devmem(pfn_to_page(pfn),
+						     m->mig->pgmap_owner)))
 		return false;
 
-	/* The first one's is what drm_pagemap_hold_pgmap() holds. */
+	/*
+	 * The last one's is what drm_pagemap_hold_pgmap() holds.  When a region
+	 * goes, all of its parts are waited for.
+	 */
 	pgmap = page_pgmap(pfn_to_page(pfn));
-	if (!m->pgmap)
+	if (!m->pgmap || m->region)
 		m->pgmap = pgmap;
 
 	return pgmap == m->pgmap && pgmap->owner == m->mig->pgmap_owner &&
-	       (!m->region || pgmap == &m->region->pgmap);
+	       (m->region ? drm_pagemap_region_has_pfn(m->region, pfn) :
+			    pgmap->type == MEMORY_DEVICE_PRIVATE);
 }
 
 /* Remember which pages are as fit as this one. */
@@ -1369,6 +1607,10 @@ static bool drm_pagemap_find_memory(struct drm_pagemap_devmem_move *m,
 
 	if (!drm_pagemap_memory_is_fit(m, pfn))
 		return false;
+
+	/* With broken pages about, each is looked at. */
+	if (READ_ONCE(drm_pagemap_has_poison))
+		return !PageHWPoison(pfn_to_page(pfn));
 
 	for (i = 0; i < m->pgmap->nr_range; i++) {
 		range = &m->pgmap->ranges[i];
@@ -1430,7 +1672,17 @@ static unsigned long drm_pagemap_source_pfn(struct drm_pagemap_devmem_move *m,
 static bool drm_pagemap_is_devmem(unsigned long mpfn)
 {
 	return mpfn & MIGRATE_PFN_VALID &&
-	       is_device_private_page(migrate_pfn_to_page(mpfn));
+	       is_zone_device_page(migrate_pfn_to_page(mpfn));
+}
+
+/* Tell why a page is not fit: the fault of the driver, or bad luck. */
+static int drm_pagemap_unfit(struct drm_pagemap_devmem_move *m,
+			     unsigned long pfn, unsigned long nchosen)
+{
+	m->s.ncopy = nchosen;
+
+	return pfn_valid(pfn) && is_zone_device_page(pfn_to_page(pfn)) &&
+	       PageHWPoison(pfn_to_page(pfn)) ? -EHWPOISON : -EINVAL;
 }
 
 /* Have all of @n pages that were collected migrate: none is on a device. */
@@ -1449,7 +1701,7 @@ static int drm_pagemap_choose_all(struct drm_pagemap_devmem_move *m,
 			continue;
 		pfn = m->pfns[k];
 		if (!drm_pagemap_page_is_fit(m, pfn))
-			return -EINVAL;
+			return drm_pagemap_unfit(m, pfn, k);
 
 		page = pfn_to_page(pfn);
 		page->zone_device_data = zdd;
@@ -1479,7 +1731,7 @@ static int drm_pagemap_choose_some(struct drm_pagemap_devmem_move *m,
 			continue;
 		pfn = m->pfns[k];
 		if (!drm_pagemap_page_is_fit(m, pfn))
-			return -EINVAL;
+			return drm_pagemap_unfit(m, pfn, s->ncopy);
 
 		page = pfn_to_page(pfn);
 		if (!drm_pagemap_is_devmem(mpfn)) {
@@ -1629,6 +1881,40 @@ static int drm_pagemap_roll_back(struct drm_pagemap_devmem_move *m)
 	return -EBUSY;
 }
 
+static bool drm_pagemap_is_coherent(const struct drm_pagemap_region *region)
+{
+	return region && region->type == MEMORY_DEVICE_COHERENT;
+}
+
+/*
+ * The same for coherent memory, where a pin may keep pages in place that cannot
+ * be collected then: by their pfns.
+ */
+static void drm_pagemap_count_coherent(struct drm_pagemap_devmem_move *m)
+{
+	/* The mmap lock and the gate keep what is in place there. */
+	struct mmu_interval_notifier none = { .mm = m->mig->mm };
+	unsigned long *pfns = m->s.src, pfn, i;
+	struct hmm_range range = {
+		.notifier = &none,
+		.start = m->mig->start,
+		.end = m->mig->end,
+		.hmm_pfns = pfns,
+		.dev_private_owner = m->mig->pgmap_owner,
+	};
+
+	memset(pfns, 0, m->s.npages * sizeof(*pfns));
+	if (hmm_range_fault(&range))
+		return;
+
+	for (i = 0; i < m->s.npages; i++) {
+		pfn = pfns[i] & ~HMM_PFN_FLAGS;
+		if (pfns[i] & HMM_PFN_VALID && !m->s.ram[i] &&
+		    pfn - m->region->start_pfn < m->region->npages)
+			m->mig->resident++;
+	}
+}
+
 /*
  * Tell pages that stayed behind from those that were there before, by a look at
  * the device pages of the range: they are collected and put back.
@@ -1643,7 +1929,7 @@ static void drm_pagemap_count_resident(struct drm_pagemap_devmem_move *m)
 	mmap_assert_locked(mig->mm);
 
 	/* They were collected with the others, and put back. */
-	if (m->with_peers) {
+	if (m->with_peers && !drm_pagemap_is_coherent(m->region)) {
 		mig->resident = m->peers.own;
 		return;
 	}
@@ -1652,7 +1938,12 @@ static void drm_pagemap_count_resident(struct drm_pagemap_devmem_move *m)
 	for (i = 0; i < s->npages; i++)
 		s->ram[i] = s->dst[i] && (s->src[i] & MIGRATE_PFN_MIGRATE);
 
-	m->migrate.flags = MIGRATE_VMA_SELECT_DEVICE_PRIVATE;
+	if (drm_pagemap_is_coherent(m->region)) {
+		drm_pagemap_count_coherent(m);
+		return;
+	}
+
+	m->migrate.flags = DRM_PAGEMAP_SELECT_DEVMEM;
 	if (migrate_vma_setup(&m->migrate))
 		return;
 
@@ -1663,6 +1954,19 @@ static void drm_pagemap_count_resident(struct drm_pagemap_devmem_move *m)
 			mig->resident++;
 	}
 	migrate_vma_finalize(&m->migrate);
+}
+
+/* Give up pages that have broken since they were chosen. */
+static void drm_pagemap_check_poison(struct drm_pagemap_devmem_move *m)
+{
+	unsigned long i;
+
+	for (i = 0; i < m->s.ncopy; i++)
+		if (PageHWPoison(m->s.pages[i]))
+			drm_pagemap_poison_unmap(m->s.pages[i]);
+	for (i = 0; i < m->peers.ncopy; i++)
+		if (PageHWPoison(m->peers.to[i]))
+			drm_pagemap_poison_unmap(m->peers.to[i]);
 }
 
 static int drm_pagemap_fill_devmem(struct drm_pagemap_devmem_move *m)
@@ -1684,9 +1988,21 @@ static int drm_pagemap_fill_devmem(struct drm_pagemap_devmem_move *m)
 	return drm_pagemap_peers_copy(&m->peers);
 }
 
-static int drm_pagemap_migrate_collected(struct drm_pagemap_devmem_move *m)
+/* Undo drm_pagemap_choose_pages(): the pages are free, and nobody's. */
+static void drm_pagemap_choose_none(struct drm_pagemap_devmem_move *m)
 {
 	struct drm_pagemap_scratch *s = &m->s;
+	unsigned long i;
+
+	for (i = 0; i < s->ncopy; i++)
+		drm_pagemap_page_forget(s->pages[i]);
+	for (i = 0; i < m->peers.ncopy; i++)
+		drm_pagemap_page_forget(m->peers.to[i]);
+	memset(s->dst, 0, s->npages * sizeof(*s->dst));
+}
+
+static int drm_pagemap_migrate_collected(struct drm_pagemap_devmem_move *m)
+{
 	bool fill = m->wanted || m->mig->devmem;
 	int err = 0;
 
@@ -1696,11 +2012,13 @@ static int drm_pagemap_migrate_collected(struct drm_pagemap_devmem_move *m)
 	drm_pagemap_peers_unmap(&m->peers);
 
 	if (err)
-		memset(s->dst, 0, s->npages * sizeof(*s->dst));
+		drm_pagemap_choose_none(m);
 	else if (fill)
 		drm_pagemap_commit_to_devmem(m);
 	if (m->migrate.cpages || fill)
 		migrate_vma_finalize(&m->migrate);
+	if (!err && fill && READ_ONCE(drm_pagemap_has_poison))
+		drm_pagemap_check_poison(m);
 
 	return err;
 }
@@ -1727,9 +2045,12 @@ static int drm_pagemap_migrate_checked(struct drm_pagemap_devmem_move *m)
 
 	/*
 	 * An allocation that is too small for the range may end inside of a large
-	 * folio, of which no page would migrate then.
+	 * folio, of which no page would migrate then.  To coherent memory, none
+	 * migrates as a whole.
 	 */
-	m->large = !mig->devmem || mig->devmem->size >= mig->end - mig->start;
+	m->large = (!mig->devmem ||
+		    mig->devmem->size >= mig->end - mig->start) &&
+		   !drm_pagemap_is_coherent(m->region);
 	m->with_peers = drm_pagemap_takes_from_peers(mig);
 	err = drm_pagemap_collect_range(m);
 	if (err)
@@ -1812,8 +2133,9 @@ static int drm_pagemap_migrate_gated(struct drm_pagemap_devmem_move *m)
  * * -EINVAL: the range is empty, inverted, not page aligned, larger than the
  *   allocation, goes beyond the VMA, or the VMA is special; unknown flags; the
  *   allocation is not of this memory; the driver gave pages that are in use, not
- *   device-private, of another owner, of another region or of several struct
- *   dev_pagemap.
+ *   device-private, of another owner, of another region, without a reference to
+ *   their struct pages (see drm_pagemap_region_get_pages()) or, without a region,
+ *   of several struct dev_pagemap.
  * * -ENOENT: no VMA at the start of the range.
  * * -EBUSY: not anonymous memory, or a page cannot move now: it is pinned, is
  *   being migrated already, is in device memory (but see above), or is part of a
@@ -1822,6 +2144,7 @@ static int drm_pagemap_migrate_gated(struct drm_pagemap_devmem_move *m)
  * * -ENOMEM: no memory.
  * * -EFAULT: a page cannot be mapped for DMA.
  * * -ENODEV: the region was unplugged, also if its device is unbound by now.
+ * * -EHWPOISON: the driver gave a page that is broken.
  * * any error of the driver's callbacks.
  */
 int drm_pagemap_migrate(struct drm_pagemap_migration *mig)
@@ -1935,8 +2258,8 @@ static int drm_pagemap_evict_devmem(struct drm_pagemap_devmem *devmem,
 	if (!READ_ONCE(devmem->taken))
 		return -EBUSY;
 
-	/* Unbind, which removes the struct pages, waits for this reference. */
-	if (e.region && !percpu_ref_tryget_live(&e.region->pgmap.ref))
+	/* Unbind, which removes the struct pages, waits for this. */
+	if (e.region && !drm_pagemap_region_enter(e.region))
 		return drm_pagemap_evict_unbound(devmem, e.region);
 
 	pfns = drm_pagemap_pfns_alloc(devmem);
@@ -1972,7 +2295,7 @@ out_free:
 	kvfree(pfns);
 out_put:
 	if (e.region)
-		put_dev_pagemap(&e.region->pgmap);
+		drm_pagemap_region_exit(e.region);
 	/* The last pages may have gone on their own, whatever failed here. */
 	return completion_done(&devmem->detached) ? 0 : err;
 }
@@ -2029,6 +2352,142 @@ int drm_pagemap_evict_to_ram(struct drm_pagemap_devmem *devmem_allocation)
 }
 EXPORT_SYMBOL_GPL(drm_pagemap_evict_to_ram);
 
+/*
+ * Coherent memory.
+ */
+
+/* Account for the pages that moved to RAM, whichever regions they were in. */
+static void drm_pagemap_count_evicted(const struct drm_pagemap_scratch *s)
+{
+	const struct drm_pagemap_zdd *zdd;
+	unsigned long i;
+
+	for (i = 0; i < s->npages; i++) {
+		if (!s->dst[i] || !(s->src[i] & MIGRATE_PFN_MIGRATE))
+			continue;
+		zdd = migrate_pfn_to_page(s->src[i])->zone_device_data;
+		drm_pagemap_count(zdd->region, DRM_PAGEMAP_PAGES_EVICTED, 1);
+	}
+}
+
+/* Move the coherent pages of a part of a VMA, no larger than the arrays. */
+static int drm_pagemap_coherent_part(struct vm_area_struct *vma,
+				     unsigned long start, unsigned long end,
+				     void *pgmap_owner,
+				     struct drm_pagemap_scratch *s)
+{
+	struct migrate_vma migrate = {
+		.vma = vma,
+		.src = s->src,
+		.dst = s->dst,
+		.start = start,
+		.end = end,
+		.pgmap_owner = pgmap_owner,
+		.flags = MIGRATE_VMA_SELECT_DEVICE_COHERENT,
+	};
+	struct drm_pagemap_ram_move r = {
+		.s = s,
+		.vma = vma,
+		.start = start,
+		.fault = DRM_PAGEMAP_NO_FAULT,
+		.gfp = GFP_HIGHUSER_MOVABLE | __GFP_RETRY_MAYFAIL | __GFP_NOWARN,
+	};
+	int err;
+
+	s->npages = (end - start) >> PAGE_SHIFT;
+	err = migrate_vma_setup(&migrate);
+	if (err)
+		return err;
+
+	if (migrate.cpages) {
+		drm_pagemap_copy_to_ram(&r);
+		migrate_vma_pages(&migrate);
+		drm_pagemap_count_evicted(s);
+	}
+	migrate_vma_finalize(&migrate);
+
+	return r.err;
+}
+
+static int drm_pagemap_coherent_vma(struct vm_area_struct *vma,
+				    unsigned long start, unsigned long end,
+				    void *pgmap_owner,
+				    struct drm_pagemap_scratch *s)
+{
+	unsigned long size = s->npages << PAGE_SHIFT, addr, next;
+	int err = 0;
+
+	/* Device pages are not put anywhere else. */
+	if (!vma_is_anonymous(vma))
+		return 0;
+
+	start = max(start, vma->vm_start);
+	end = min(end, vma->vm_end);
+	for (addr = start; addr < end && !err; addr = next) {
+		next = min(addr + size, end);
+		err = drm_pagemap_coherent_part(vma, addr, next, pgmap_owner, s);
+		if (fatal_signal_pending(current))
+			err = -EINTR;
+		cond_resched();
+	}
+
+	return err;
+}
+
+/**
+ * drm_pagemap_coherent_to_ram() - Bring coherent pages of a range back to RAM
+ * @mm: The address space.
+ * @start: First address, page aligned.
+ * @end: End address, exclusive, page aligned.
+ * @pgmap_owner: The owner of the device pages.
+ *
+ * Accesses of the CPU bring device-private pages back, but leave coherent ones
+ * where they are.  This moves those of all devices with the same owner, and no
+ * others.  Holes, and pages that cannot move now, stay as they are.
+ *
+ * Context: Process context, may sleep.  The caller holds the mmap lock, for
+ * reading at least, and no lock that an mmu notifier or a copy_to_ram() takes.
+ *
+ * Return: 0, also if pages stayed, or
+ *
+ * * -ENOMEM: no memory.
+ * * -EAGAIN: a page cannot be mapped for DMA now.
+ * * -EINTR: the calling process is being killed.
+ * * any error of the driver's callbacks.
+ *
+ * After an error some pages may have moved.
+ */
+int drm_pagemap_coherent_to_ram(struct mm_struct *mm,
+				unsigned long start, unsigned long end,
+				void *pgmap_owner)
+{
+	unsigned long npages = min((end - start) >> PAGE_SHIFT,
+				   DRM_PAGEMAP_EVICT_BATCH);
+	VMA_ITERATOR(vmi, mm, start);
+	struct drm_pagemap_scratch s;
+	struct vm_area_struct *vma;
+	int err;
+
+	mmap_assert_locked(mm);
+
+	if (start >= end)
+		return 0;
+	err = drm_pagemap_scratch_alloc(&s, npages);
+	if (err)
+		return err;
+
+	for_each_vma_range(vmi, vma, end) {
+		s.npages = npages;
+		err = drm_pagemap_coherent_vma(vma, start, end, pgmap_owner, &s);
+		if (err)
+			break;
+	}
+	drm_pagemap_scratch_free(&s);
+
+	return err;
+}
+EXPORT_SYMBOL_GPL(drm_pagemap_coherent_to_ram);
+
 /**
  * drm_pagemap_region_evict() - Try once to move every page of a region to RAM
  * @region: The region, closed to new migrations.
@@ -2040,13 +2499,10 @@ EXPORT_SYMBOL_GPL(drm_pagemap_evict_to_ram);
 unsigned long drm_pagemap_region_evict(struct drm_pagemap_region *region,
 				       unsigned long *moved)
 {
-	struct drm_pagemap_eviction e = {
-		.first = region->start_pfn,
-		.npages = region->npages,
-		.region = region,
-	};
+	struct drm_pagemap_eviction e = { .region = region };
 	struct drm_pagemap_scratch many;
 	struct drm_pagemap_single one;
+	unsigned long i, used = 0;
 
 	/* Never reset, so that it can be read without the gate. */
 	WARN_ON_ONCE(!READ_ONCE(region->unplugged));
@@ -2055,13 +2511,22 @@ unsigned long drm_pagemap_region_evict(struct drm_pagemap_region *region,
 	if (!drm_pagemap_scratch_alloc(&many, DRM_PAGEMAP_EVICT_BATCH))
 		e.s = &many;
 
-	drm_pagemap_evict_pages(&e);
-	*moved += e.moved;
+	for (i = 0; i < region->nparts; i++) {
+		/* Nothing is in use where there are no struct pages. */
+		if (!drm_pagemap_parts_tryget(region, i, i))
+			continue;
+		e.first = drm_pagemap_part_first(region, i);
+		e.npages = drm_pagemap_part_npages(region, i);
+		drm_pagemap_evict_pages(&e);
+		drm_pagemap_parts_put(region, i, i);
+		used += e.used;
+		*moved += e.moved;
+	}
 
-	trace_drm_pagemap_evict(region->drm->dev, e.used, e.moved, 0);
+	trace_drm_pagemap_evict(region->drm->dev, used, *moved, 0);
 	if (e.s == &many)
 		drm_pagemap_scratch_free(&many);
-	return e.used;
+	return used;
 }
 
 /**

@@ -94,6 +94,7 @@ drm_pagemap_fault_window(unsigned long addr, unsigned long index,
  * @DRM_PAGEMAP_STEP_RAM_BLOCK: Allocation of a block of contiguous pages of RAM.
  * @DRM_PAGEMAP_STEP_RAM_HUGE: Allocation of a huge page of RAM.
  * @DRM_PAGEMAP_STEP_DMA_MAP: DMA mapping of a run of pages.
+ * @DRM_PAGEMAP_STEP_PART: Allocation of the struct pages of a part of a region.
  */
 enum drm_pagemap_step {
 	DRM_PAGEMAP_STEP_SCRATCH,
@@ -102,6 +103,7 @@ enum drm_pagemap_step {
 	DRM_PAGEMAP_STEP_RAM_BLOCK,
 	DRM_PAGEMAP_STEP_RAM_HUGE,
 	DRM_PAGEMAP_STEP_DMA_MAP,
+	DRM_PAGEMAP_STEP_PART,
 };
 
 unsigned long drm_pagemap_inject(enum drm_pagemap_step step, unsigned long n);
@@ -167,5 +169,41 @@ struct drm_pagemap_region *
 drm_pagemap_region_find(const struct drm_pagemap *dpagemap);
 unsigned long drm_pagemap_region_evict(struct drm_pagemap_region *region,
 				       unsigned long *moved);
+bool drm_pagemap_region_enter(struct drm_pagemap_region *region);
+void drm_pagemap_region_exit(struct drm_pagemap_region *region);
+
+/**
+ * drm_pagemap_region_has_pfn() - Whether a page is one of a region
+ * @region: The region.
+ * @pfn: The page, of any kind.
+ *
+ * Context: Any.
+ * Return: True if it is.
+ */
+static inline bool
+drm_pagemap_region_has_pfn(const struct drm_pagemap_region *region,
+			   unsigned long pfn)
+{
+	return pfn - region->start_pfn < region->npages;
+}
+
+unsigned long drm_pagemap_part_first(const struct drm_pagemap_region *region,
+				     unsigned long i);
+unsigned long drm_pagemap_part_npages(const struct drm_pagemap_region *region,
+				      unsigned long i);
+bool drm_pagemap_part_in_use(const struct drm_pagemap_region *region,
+			     unsigned long pfn);
+unsigned long drm_pagemap_pages_in_use(unsigned long pfn, unsigned long npages);
+bool drm_pagemap_parts_tryget(struct drm_pagemap_region *region,
+			      unsigned long first, unsigned long last);
+void drm_pagemap_parts_put(struct drm_pagemap_region *region,
+			   unsigned long first, unsigned long last);
+void drm_pagemap_parts_note_broken(struct drm_pagemap_region *region,
+				   unsigned long pfn);
+void drm_pagemap_parts_print(struct drm_pagemap_region *region,
+			     struct drm_printer *p);
+void drm_pagemap_parts_prepare(struct drm_pagemap_region *region);
+int drm_pagemap_parts_init(struct drm_pagemap_region *region, const char *name);
+void drm_pagemap_parts_fini(struct drm_pagemap_region *region);
 
 #endif

@@ -62,7 +62,7 @@ drm_pagemap_peers_memory(unsigned long mpfn)
 		return NULL;
 	page = migrate_pfn_to_page(mpfn);
 
-	return page && is_device_private_page(page) ?
+	return page && is_zone_device_page(page) ?
 	       drm_pagemap_page_to_dpagemap(page) : NULL;
 }
 

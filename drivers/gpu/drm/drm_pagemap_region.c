@@ -6,8 +6,9 @@
 #include <linux/ioport.h>
 #include <linux/memremap.h>
 #include <linux/mm.h>
-#include <linux/sched.h>
 #include <linux/slab.h>
+#include <linux/topology.h>
+#include <linux/wait_bit.h>
 
 #include <drm/drm_device.h>
 #include <drm/drm_drv.h>
@@ -20,10 +21,11 @@
 /**
  * DOC: Regions
  *
- * A region is a pool of device-private pages with a struct page each, at
- * physical addresses that nothing else uses.  They are only names: the
- * driver decides which part of its memory a page stands for, usually by the
- * offset from &drm_pagemap_region.start_pfn.
+ * A region is a pool of device pages with a struct page each.  Pages of private
+ * memory are at physical addresses that nothing else uses.  They are only names:
+ * the driver decides which part of its memory a page stands for, usually by the
+ * offset from &drm_pagemap_region.start_pfn.  Pages of coherent memory are where
+ * the CPU accesses the memory.
  *
  * When the device goes away, the processes keep their data: unplugging the
  * region first closes it to new migrations and then moves every page that is
@@ -46,6 +48,7 @@ static const char * const drm_pagemap_counter_names[] = {
 	[DRM_PAGEMAP_TO_RAM_FAILS]	= "to-ram-fails",
 	[DRM_PAGEMAP_PAGES_FROM_PEERS]	= "pages-from-peers",
 	[DRM_PAGEMAP_PAGES_TO_PEERS]	= "pages-to-peers",
+	[DRM_PAGEMAP_PAGES_POISONED]	= "pages-poisoned",
 };
 
 static_assert(ARRAY_SIZE(drm_pagemap_counter_names) ==
@@ -64,15 +67,18 @@ static_assert(ARRAY_SIZE(drm_pagemap_counter_names) ==
  */
 unsigned long drm_pagemap_region_resident(struct drm_pagemap_region *region)
 {
-	unsigned long i, n = 0;
+	unsigned long i, first, npages, n = 0;
 
 	/* The pages stay as long as this is held. */
 	down_read(&region->gate);
-	for (i = 0; !region->gone && i < region->npages; i++) {
-		if (page_ref_count(pfn_to_page(region->start_pfn + i)))
-			n++;
-		if (!(i % 4096))
-			cond_resched();
+	for (i = 0; !region->gone && i < region->nparts; i++) {
+		/* Nothing is in use where there are no struct pages. */
+		if (!drm_pagemap_parts_tryget(region, i, i))
+			continue;
+		first = drm_pagemap_part_first(region, i);
+		npages = drm_pagemap_part_npages(region, i);
+		n += drm_pagemap_pages_in_use(first, npages);
+		drm_pagemap_parts_put(region, i, i);
 	}
 	up_read(&region->gate);
 
@@ -85,7 +91,10 @@ EXPORT_SYMBOL_GPL(drm_pagemap_region_resident);
  * @region: The region.
  * @p: Printer.
  *
- * Prints the size, the pages in use and the counters, one per line.
+ * Prints the size, the pages in use and the counters, one per line.  With
+ * %DRM_PAGEMAP_REGION_ON_DEMAND also the number of parts of the region, of those
+ * that have struct pages, and of those of them without users, and the RAM that
+ * the struct pages take in bytes ("memmap").
  *
  * Context: As drm_pagemap_region_resident().
  */
@@ -96,6 +105,7 @@ void drm_pagemap_region_print(struct drm_pagemap_region *region,
 
 	drm_printf(p, "pages: %lu\n", region->npages);
 	drm_printf(p, "resident: %lu\n", drm_pagemap_region_resident(region));
+	drm_pagemap_parts_print(region, p);
 	for (i = 0; i < DRM_PAGEMAP_NUM_COUNTERS; i++)
 		drm_printf(p, "%s: %lld\n", drm_pagemap_counter_names[i],
 			   atomic64_read(&region->counters[i]));
@@ -181,6 +191,47 @@ static void drm_pagemap_region_fini(void *data)
 	down_write(&region->gate);
 	region->gone = true;
 	up_write(&region->gate);
+	wait_var_event(&region->visitors, !atomic_read(&region->visitors));
+}
+
+/**
+ * drm_pagemap_region_enter() - Keep the struct pages of a region in place
+ * @region: The region.
+ *
+ * Unbind waits for drm_pagemap_region_exit().  Of a region whose struct pages are
+ * made on demand, this keeps only what has users.
+ *
+ * Context: Process context, may sleep.
+ * Return: False if they are gone already.
+ */
+bool drm_pagemap_region_enter(struct drm_pagemap_region *region)
+{
+	bool gone;
+
+	down_read(&region->gate);
+	gone = region->gone;
+	if (!gone)
+		atomic_inc(&region->visitors);
+	up_read(&region->gate);
+
+	return !gone;
+}
+
+/**
+ * drm_pagemap_region_exit() - Undo drm_pagemap_region_enter()
+ * @region: The region.
+ *
+ * Context: Process context.
+ */
+void drm_pagemap_region_exit(struct drm_pagemap_region *region)
+{
+	if (atomic_dec_and_test(&region->visitors))
+		wake_up_var(&region->visitors);
+}
+
+static void drm_pagemap_region_unmap(void *data)
+{
+	drm_pagemap_parts_fini(data);
 }
 
 /* This runs after the pages have gone away. */
@@ -192,7 +243,11 @@ static void drm_pagemap_region_put_drm(void *data)
 /* This runs when the struct drm_device is released. */
 static void drm_pagemap_region_forget(struct drm_device *drm, void *data)
 {
-	drm_pagemap_region_unlink(data);
+	struct drm_pagemap_region *region = data;
+
+	drm_pagemap_region_unlink(region);
+	xa_destroy(&region->broken);
+	kvfree(region->parts);
 }
 
 static bool drm_pagemap_region_is_gone(struct drm_pagemap_region *region)
@@ -207,8 +262,8 @@ static bool drm_pagemap_region_is_gone(struct drm_pagemap_region *region)
 }
 
 static struct drm_pagemap_region *
-drm_pagemap_region_alloc(struct drm_device *drm, struct drm_pagemap *dpagemap,
-			 void *owner)
+drm_pagemap_region_alloc(struct drm_device *drm,
+			 const struct drm_pagemap_region_args *args)
 {
 	struct drm_pagemap_region *region;
 	int err;
@@ -219,8 +274,10 @@ drm_pagemap_region_alloc(struct drm_device *drm, struct drm_pagemap *dpagemap,
 
 	init_rwsem(&region->gate);
 	region->drm = drm;
-	region->dpagemap = dpagemap;
-	region->pgmap.owner = owner;
+	region->dpagemap = args->dpagemap;
+	region->owner = args->owner;
+	region->flags = args->flags;
+	drm_pagemap_parts_prepare(region);
 
 	drm_pagemap_region_link(region);
 	err = drmm_add_action_or_reset(drm, drm_pagemap_region_forget, region);
@@ -240,31 +297,45 @@ static void drm_pagemap_region_free(struct drm_pagemap_region *region)
 	drmm_kfree(drm, region);
 }
 
-static int drm_pagemap_region_map(struct drm_pagemap_region *region,
-				  struct device *dev, u64 size)
+/* Find the physical addresses of the pages. */
+static int drm_pagemap_region_place(struct drm_pagemap_region *region,
+				    struct device *dev,
+				    const struct drm_pagemap_region_args *args)
 {
 	struct resource *res;
-	void *addr;
 
-	res = devm_request_free_mem_region(dev, &iomem_resource, size);
+	if (args->flags & DRM_PAGEMAP_REGION_COHERENT) {
+		region->type = MEMORY_DEVICE_COHERENT;
+		region->start_pfn = PHYS_PFN(args->start);
+		return 0;
+	}
+
+	res = devm_request_free_mem_region(dev, &iomem_resource, args->size);
 	if (IS_ERR(res))
 		return PTR_ERR(res);
 
-	region->pgmap.type = MEMORY_DEVICE_PRIVATE;
-	region->pgmap.range.start = res->start;
-	region->pgmap.range.end = res->start +
-				  ALIGN(size, memremap_compat_align()) - 1;
-	region->pgmap.nr_range = 1;
-	region->pgmap.ops = drm_pagemap_pagemap_ops_get();
-
-	addr = devm_memremap_pages(dev, &region->pgmap);
-	if (IS_ERR(addr))
-		return PTR_ERR(addr);
-
+	region->type = MEMORY_DEVICE_PRIVATE;
 	region->start_pfn = PHYS_PFN(res->start);
-	region->npages = size >> PAGE_SHIFT;
-
 	return 0;
+}
+
+static int drm_pagemap_region_map(struct drm_pagemap_region *region,
+				  struct device *dev,
+				  const struct drm_pagemap_region_args *args)
+{
+	int err;
+
+	err = drm_pagemap_region_place(region, dev, args);
+	if (err)
+		return err;
+
+	region->npages = args->size >> PAGE_SHIFT;
+	region->nid = dev_to_node(dev);
+	if (region->nid == NUMA_NO_NODE)
+		region->nid = numa_mem_id();
+
+	err = devm_add_action_or_reset(dev, drm_pagemap_region_unmap, region);
+	return err ?: drm_pagemap_parts_init(region, args->name);
 }
 
 static void drm_pagemap_region_debugfs(struct drm_pagemap_region *region,
@@ -282,47 +353,61 @@ static void drm_pagemap_region_debugfs(struct drm_pagemap_region *region,
 					      &drm_pagemap_region_fops);
 }
 
+static bool drm_pagemap_region_args_valid(const struct drm_pagemap_region_args *args)
+{
+	if (!args->size || !IS_ALIGNED(args->size, PAGE_SIZE) || !args->owner)
+		return false;
+
+	switch (args->flags) {
+	case 0:
+	case DRM_PAGEMAP_REGION_ON_DEMAND:
+		return !args->start;
+	case DRM_PAGEMAP_REGION_COHERENT:
+		return args->start && IS_ALIGNED(args->start | args->size,
+						 memremap_compat_align());
+	default:
+		return false;
+	}
+}
+
 /**
- * devm_drm_pagemap_region_add() - Register a pool of device-private pages
+ * devm_drm_pagemap_region_register() - Register a pool of device pages
  * @drm: The device; the region lives until its parent device is unbound.
- * @dpagemap: The memory that the pages stand for.  It must live exactly as long
- *            as @drm: embed it in the device, or drmm_kzalloc() it.
- * @name: Name of the debugfs file, "pagemap-" followed by @name, that shows what
- *        drm_pagemap_region_print() prints.  It is made if @drm has a directory.
- * @size: Size of the pool in bytes, a multiple of PAGE_SIZE.
- * @owner: Owner cookie of the pages, not NULL.  Devices that can access each
- *         other's memory use the same one.
+ * @args: Description of the region; not used after the call.
  *
  * Finds a range of physical addresses that is free, creates the pages there,
  * and undoes that when the device is unbound, as if by
  * drm_pagemap_region_unplug().  The range takes up at least one section
  * (128 MiB on x86_64) of the physical address space, but struct pages only for
- * @size.
+ * &drm_pagemap_region_args.size.  Coherent memory has its range already.  With
+ * %DRM_PAGEMAP_REGION_ON_DEMAND, struct pages are made by
+ * drm_pagemap_region_get_pages().
  *
  * Context: Process context, may sleep.
  *
  * Return: The region, or an ERR_PTR() with nothing left behind:
  *
- * * -EINVAL: bad size or owner, or @dpagemap has a region already.
+ * * -EINVAL: bad size, owner, address or flags; the struct drm_pagemap has a
+ *   region already; or the range is RAM.
  * * -ENOMEM: no memory.
  * * -ERANGE: no room in the physical address space.
  * * other errors of memremap_pages().
  */
 struct drm_pagemap_region *
-devm_drm_pagemap_region_add(struct drm_device *drm,
-			    struct drm_pagemap *dpagemap, const char *name,
-			    u64 size, void *owner)
+devm_drm_pagemap_region_register(struct drm_device *drm,
+				 const struct drm_pagemap_region_args *args)
 {
-	struct drm_pagemap_region *region = drm_pagemap_region_find(dpagemap);
+	struct drm_pagemap_region *region;
 	struct device *dev = drm->dev;
 	void *group;
 	int err;
 
-	if (!size || !IS_ALIGNED(size, PAGE_SIZE) || !owner ||
+	region = drm_pagemap_region_find(args->dpagemap);
+	if (!drm_pagemap_region_args_valid(args) ||
 	    (region && !drm_pagemap_region_is_gone(region)))
 		return ERR_PTR(-EINVAL);
 
-	region = drm_pagemap_region_alloc(drm, dpagemap, owner);
+	region = drm_pagemap_region_alloc(drm, args);
 	if (IS_ERR(region))
 		return region;
 
@@ -337,11 +422,11 @@ devm_drm_pagemap_region_add(struct drm_device *drm,
 	if (err)
 		goto err_release;
 
-	err = drm_pagemap_region_map(region, dev, size);
+	err = drm_pagemap_region_map(region, dev, args);
 	if (err)
 		goto err_release;
 
-	drm_pagemap_region_debugfs(region, name);
+	drm_pagemap_region_debugfs(region, args->name);
 	err = devm_add_action_or_reset(dev, drm_pagemap_region_fini, region);
 	if (err)
 		goto err_release;
@@ -354,5 +439,34 @@ err_release:
 err_free:
 	drm_pagemap_region_free(region);
 	return ERR_PTR(err);
+}
+EXPORT_SYMBOL_GPL(devm_drm_pagemap_region_register);
+
+/**
+ * devm_drm_pagemap_region_add() - Register a pool of device-private pages
+ * @drm: The device; the region lives until its parent device is unbound.
+ * @dpagemap: See struct drm_pagemap_region_args, as the next three.
+ * @name: Name of the debugfs file.
+ * @size: Size of the pool in bytes.
+ * @owner: Owner cookie of the pages.
+ *
+ * Short for devm_drm_pagemap_region_register() without flags.
+ *
+ * Context: Process context, may sleep.
+ * Return: As devm_drm_pagemap_region_register().
+ */
+struct drm_pagemap_region *
+devm_drm_pagemap_region_add(struct drm_device *drm,
+			    struct drm_pagemap *dpagemap, const char *name,
+			    u64 size, void *owner)
+{
+	const struct drm_pagemap_region_args args = {
+		.dpagemap = dpagemap,
+		.name = name,
+		.size = size,
+		.owner = owner,
+	};
+
+	return devm_drm_pagemap_region_register(drm, &args);
 }
 EXPORT_SYMBOL_GPL(devm_drm_pagemap_region_add);

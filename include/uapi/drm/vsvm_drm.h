@@ -80,6 +80,10 @@ extern "C" {
  *
  * In /proc/pid/pagemap a page in device memory appears as swapped out.  In
  * /proc/pid/smaps it counts as resident (Rss), not as Swap.
+ *
+ * Devices with %DRM_VSVM_VRAM_COHERENT are different: system calls access their
+ * pages where they are, and only what pins a page for a long time brings it back.
+ * In /proc/pid/pagemap such a page is present.
  */
 
 #define DRM_VSVM_QUERY		0x00
@@ -91,6 +95,14 @@ extern "C" {
 #define DRM_VSVM_ADVISE		0x06
 #define DRM_VSVM_EXEC		0x07
 #define DRM_VSVM_JOB_STATUS	0x08
+
+/**
+ * DRM_VSVM_VRAM_COHERENT - The CPU accesses the device memory in place.
+ *
+ * Accesses of the CPU do not bring pages back to system memory.  Only prefetch,
+ * eviction and pins for a long time do.
+ */
+#define DRM_VSVM_VRAM_COHERENT		(1 << 0)
 
 /**
  * struct drm_vsvm_query - constants and limits of the device
@@ -146,8 +158,8 @@ struct drm_vsvm_query {
 	/** @max_ranges: [out] Limit of ranges that are mapped in one VM. */
 	__u32 max_ranges;
 
-	/** @pad: [out] Zero. */
-	__u32 pad;
+	/** @vram_flags: [out] %DRM_VSVM_VRAM_COHERENT or 0. */
+	__u32 vram_flags;
 };
 
 /**

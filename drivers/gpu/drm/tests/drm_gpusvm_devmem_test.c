@@ -43,7 +43,7 @@ static struct pagemap_mock_dev *dev(struct kunit *test, unsigned int i)
 	return &mock->dev[i];
 }
 
-static int drm_gpusvm_devmem_init(struct kunit *test)
+static int devmem_init(struct kunit *test, int (*init)(struct kunit *test))
 {
 	struct pagemap_mock_dev *mdev;
 	struct pagemap_mock *mock;
@@ -51,7 +51,7 @@ static int drm_gpusvm_devmem_init(struct kunit *test)
 
 	devmem_vm = NULL;
 	devmem_vm2 = NULL;
-	err = pagemap_mock_init(test);
+	err = init(test);
 	if (err)
 		return err;
 
@@ -61,6 +61,17 @@ static int drm_gpusvm_devmem_init(struct kunit *test)
 	devmem_vm->devmem_owner = &mock->owner;
 
 	return 0;
+}
+
+static int drm_gpusvm_devmem_init(struct kunit *test)
+{
+	return devmem_init(test, pagemap_mock_init);
+}
+
+/* The first device has memory that the CPU accesses in place. */
+static int drm_gpusvm_coherent_init(struct kunit *test)
+{
+	return devmem_init(test, pagemap_mock_init_coherent);
 }
 
 static void drm_gpusvm_devmem_exit(struct kunit *test)
@@ -1584,6 +1595,64 @@ static struct kunit_case gpusvm_devmem_cases[] = {
 	{}
 };
 
+/*
+ * Succeeds if coherent pages of an owner that is a stranger are mapped like RAM,
+ * and no eviction moves them.
+ */
+static void drm_gpusvm_test_coherent_foreign(struct kunit *test)
+{
+	struct drm_gpusvm_range *range;
+	unsigned long addr;
+
+	devmem_vm->devmem_owner = &devmem_vm;
+	addr = setup_on_dev(test, 0, CHUNK);
+	range = gpusvm_mock_range(devmem_vm, addr);
+
+	KUNIT_EXPECT_EQ(test, gpusvm_mock_get(range, false), 0);
+	KUNIT_EXPECT_FALSE(test, range->flags.has_devmem_pages);
+	gpusvm_mock_expect_mapped(range, false);
+	KUNIT_EXPECT_EQ(test, gpusvm_mock_evict(range), 0);
+	KUNIT_EXPECT_EQ(test, CHUNK, pagemap_mock_count(test, addr, CHUNK,
+							PAGEMAP_MOCK_DEV0));
+}
+
+/* Succeeds if a pinned page, which cannot move, makes an eviction give up. */
+static void drm_gpusvm_test_coherent_pinned(struct kunit *test)
+{
+	unsigned long addr = setup_on_dev(test, 0, CHUNK);
+	struct drm_gpusvm_range *range = gpusvm_mock_range(devmem_vm, addr);
+	struct page *page;
+
+	KUNIT_ASSERT_EQ(test, pin_user_pages_fast(addr, 1, FOLL_WRITE, &page), 1);
+	KUNIT_EXPECT_EQ(test, gpusvm_mock_evict(range), -EBUSY);
+	KUNIT_EXPECT_EQ(test, 1, pagemap_mock_count(test, addr, CHUNK,
+						    PAGEMAP_MOCK_DEV0));
+	unpin_user_page(page);
+	KUNIT_EXPECT_EQ(test, gpusvm_mock_evict(range), 0);
+	KUNIT_EXPECT_EQ(test, CHUNK, pagemap_mock_count(test, addr, CHUNK,
+							PAGEMAP_MOCK_RAM));
+}
+
+static struct kunit_case gpusvm_coherent_cases[] = {
+	KUNIT_CASE_PARAM(drm_gpusvm_test_pattern_get, digit_gen_params),
+	KUNIT_CASE_PARAM(drm_gpusvm_test_pattern_mixed, digit_gen_params),
+	KUNIT_CASE_PARAM(drm_gpusvm_test_pattern_evict, digit_gen_params),
+	KUNIT_CASE_PARAM(drm_gpusvm_test_device_run, run_gen_params),
+	KUNIT_CASE(drm_gpusvm_test_device_run_unmap),
+	KUNIT_CASE_PARAM(drm_gpusvm_test_share, share_gen_params),
+	KUNIT_CASE(drm_gpusvm_test_unplug),
+	KUNIT_CASE(drm_gpusvm_test_coherent_foreign),
+	KUNIT_CASE(drm_gpusvm_test_coherent_pinned),
+	{}
+};
+
+static struct kunit_suite gpusvm_coherent_suite = {
+	.name = "drm_gpusvm_coherent",
+	.init = drm_gpusvm_coherent_init,
+	.exit = drm_gpusvm_devmem_exit,
+	.test_cases = gpusvm_coherent_cases,
+};
+
 static struct kunit_suite gpusvm_devmem_suite = {
 	.name = "drm_gpusvm_devmem",
 	.init = drm_gpusvm_devmem_init,
@@ -1591,4 +1660,4 @@ static struct kunit_suite gpusvm_devmem_suite = {
 	.test_cases = gpusvm_devmem_cases,
 };
 
-kunit_test_suite(gpusvm_devmem_suite);
+kunit_test_suites(&gpusvm_devmem_suite, &gpusvm_coherent_suite);

@@ -621,6 +621,7 @@ void gpusvm_mock_expect_mapped(struct drm_gpusvm_range *range, bool read_only)
 	unsigned long start = drm_gpusvm_range_start(range);
 	struct kunit *test = mock->test;
 	struct page *page, *want;
+	bool is_devmem;
 
 	KUNIT_EXPECT_TRUE(test, gpusvm_mock_valid(range));
 	KUNIT_EXPECT_TRUE(test, range->flags.has_dma_mapping);
@@ -638,10 +639,11 @@ void gpusvm_mock_expect_mapped(struct drm_gpusvm_range *range, bool read_only)
 			KUNIT_ASSERT_TRUE(test, pfns[i + j] & HMM_PFN_VALID);
 			want = hmm_pfn_to_page(pfns[i + j]);
 			KUNIT_EXPECT_PTR_EQ(test, page, want);
-			KUNIT_EXPECT_EQ(test, is_device_private_page(want),
+			is_devmem = drm_pagemap_page_is_devmem(want, mock->devmem_owner);
+			KUNIT_EXPECT_EQ(test, is_devmem,
 					range->dma_addr[k].proto !=
 					DRM_INTERCONNECT_SYSTEM);
-			devmem += is_device_private_page(want);
+			devmem += is_devmem;
 			if (!read_only)
 				KUNIT_EXPECT_TRUE(test, pfns[i + j] &
 						  HMM_PFN_WRITE);

@@ -1029,6 +1029,42 @@ static void drm_pagemap_test_defect_refused_at_last(struct kunit *test)
 }
 
 /*
+ * Given: The same, and copies to RAM that fail, so that the pages on the device
+ * cannot be taken back.
+ *
+ * Succeeds if: the migration reports success, the allocation is that of the pages,
+ * and is released as the last of them comes back.
+ */
+static void drm_pagemap_test_defect_no_way_back(struct kunit *test)
+{
+	struct pagemap_error_job *job = pagemap_error_job(test, PAGEMAP_ERROR_TO_DEVICE);
+	struct pagemap_mock_hook *hook, *back;
+	struct pagemap_mock_thread *thread;
+	struct page *page;
+	int err;
+
+	page = pagemap_error_page(test, pagemap_error_addr(&job->env, 6));
+	back = pagemap_mock_arm(job->env.mdev, PAGEMAP_MOCK_TO_RAM);
+	back->fail_call = 1;
+	back->fail_calls = INT_MAX / 2;
+	back->error = -EIO;
+	hook = pagemap_mock_block(job->env.mdev, PAGEMAP_MOCK_TO_DEVMEM, 1);
+	thread = pagemap_mock_thread(test, pagemap_error_job_fn, job);
+	KUNIT_ASSERT_TRUE(test, pagemap_mock_wait(test, &hook->entered));
+	get_page(page);
+	complete_all(&hook->resume);
+	err = pagemap_mock_join(test, thread);
+	put_page(page);
+
+	KUNIT_EXPECT_EQ(test, err, 0);
+	KUNIT_EXPECT_EQ(test, atomic_read(&back->calls), 3);
+	KUNIT_EXPECT_EQ(test, pagemap_error_on_device(&job->env), PAGEMAP_ERROR_PAGES - 1);
+	pagemap_mock_arm(job->env.mdev, PAGEMAP_MOCK_TO_RAM);
+	pagemap_error_check_data(&job->env);
+	pagemap_error_expect_gone(&job->env);
+}
+
+/*
  * Defect: with every page of the range pinned, the error was one that callers
  * take for fatal.
  *
@@ -1551,6 +1587,7 @@ static struct kunit_case pagemap_defect_cases[] = {
 	KUNIT_CASE(drm_pagemap_test_defect_raw_pfns),
 	KUNIT_CASE(drm_pagemap_test_defect_late_unmap),
 	KUNIT_CASE(drm_pagemap_test_defect_refused_at_last),
+	KUNIT_CASE(drm_pagemap_test_defect_no_way_back),
 	KUNIT_CASE(drm_pagemap_test_defect_pinned_range),
 	KUNIT_CASE(drm_pagemap_test_defect_evict_gives_up),
 	KUNIT_CASE_PARAM(drm_pagemap_test_defect_bounce_buffers,

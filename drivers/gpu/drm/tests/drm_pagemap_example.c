@@ -129,7 +129,7 @@ int pagemap_example_prefetch(struct pagemap_example *example,
 		.mm = current->mm,
 		.start = start,
 		.end = end,
-		.pgmap_owner = example->region->pgmap.owner,
+		.pgmap_owner = example->region->owner,
 		.flags = DRM_PAGEMAP_MIGRATE_PARTIAL,
 	};
 	int err;

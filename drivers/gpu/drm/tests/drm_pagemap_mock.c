@@ -20,12 +20,17 @@
 #include <linux/kthread.h>
 #include <linux/mman.h>
 #include <linux/mmu_notifier.h>
+#include <linux/module.h>
 #include <linux/prandom.h>
 #include <linux/sched/mm.h>
 #include <linux/slab.h>
 #include <linux/swiotlb.h>
 #include <linux/uaccess.h>
 #include <linux/vmalloc.h>
+
+static unsigned long long coherent;
+module_param(coherent, ullong, 0400);
+MODULE_PARM_DESC(coherent, "Physical address of 48 MiB, set aside by memmap=48M$ADDRESS, for devices with coherent memory");
 
 /* Address bits of a pool on the bus between connected devices */
 #define PAGEMAP_MOCK_BUS_SHIFT	40
@@ -1102,17 +1107,22 @@ static long pagemap_mock_bounced(struct device *dev)
 	return 0;
 }
 
-static void pagemap_mock_alloc_pool(struct pagemap_mock_dev *mdev)
+static void pagemap_mock_alloc_vram(struct pagemap_mock_dev *mdev)
 {
 	struct kunit *test = mdev->mock->test;
-
-	mdev->npages = PAGEMAP_MOCK_POOL_SIZE >> PAGE_SHIFT;
 
 	mdev->vram = vmalloc(PAGEMAP_MOCK_POOL_SIZE);
 	KUNIT_ASSERT_NOT_NULL(test, mdev->vram);
 	KUNIT_ASSERT_EQ(test, kunit_add_action_or_reset(test, pagemap_mock_vfree,
 							mdev->vram), 0);
 	memset(mdev->vram, PAGEMAP_MOCK_POISON, PAGEMAP_MOCK_POOL_SIZE);
+}
+
+static void pagemap_mock_alloc_pool(struct pagemap_mock_dev *mdev)
+{
+	struct kunit *test = mdev->mock->test;
+
+	mdev->npages = PAGEMAP_MOCK_POOL_SIZE >> PAGE_SHIFT;
 
 	mdev->bo_of = kvcalloc(mdev->npages, sizeof(*mdev->bo_of), GFP_KERNEL);
 	KUNIT_ASSERT_NOT_NULL(test, mdev->bo_of);
@@ -1128,10 +1138,18 @@ static void pagemap_mock_alloc_pool(struct pagemap_mock_dev *mdev)
 static const struct drm_driver pagemap_mock_driver = {};
 
 /* Another device whose pages have the same owner. */
-struct pagemap_mock_dev *pagemap_mock_add_dev(struct pagemap_mock *mock,
-					      const char *name)
+static struct pagemap_mock_dev *pagemap_mock_add(struct pagemap_mock *mock,
+						 const char *name, u64 start)
 {
 	struct pagemap_mock_dev *mdev = &mock->dev[mock->ndevs];
+	const struct drm_pagemap_region_args args = {
+		.dpagemap = &mdev->dpagemap,
+		.name = name,
+		.size = PAGEMAP_MOCK_POOL_SIZE,
+		.owner = &mock->owner,
+		.start = start,
+		.flags = start ? DRM_PAGEMAP_REGION_COHERENT : 0,
+	};
 	struct kunit *test = mock->test;
 	unsigned int op;
 
@@ -1142,6 +1160,8 @@ struct pagemap_mock_dev *pagemap_mock_add_dev(struct pagemap_mock *mock,
 	for (op = 0; op < PAGEMAP_MOCK_NUM_OPS; op++)
 		pagemap_mock_arm(mdev, op);
 	pagemap_mock_alloc_pool(mdev);
+	if (!start)
+		pagemap_mock_alloc_vram(mdev);
 
 	mdev->dev = kunit_device_register_with_driver(test, name, mock->driver);
 	KUNIT_ASSERT_FALSE(test, IS_ERR(mdev->dev));
@@ -1159,17 +1179,36 @@ struct pagemap_mock_dev *pagemap_mock_add_dev(struct pagemap_mock *mock,
 	memset(&mdev->dpagemap, PAGEMAP_MOCK_GARBAGE, sizeof(mdev->dpagemap));
 	mdev->dpagemap.ops = &pagemap_mock_ops;
 	mdev->dpagemap.dev = mdev->dev;
-	mdev->region = devm_drm_pagemap_region_add(mdev->drm, &mdev->dpagemap,
-						   name, PAGEMAP_MOCK_POOL_SIZE,
-						   &mock->owner);
+	mdev->region = devm_drm_pagemap_region_register(mdev->drm, &args);
 	KUNIT_ASSERT_FALSE_MSG(test, IS_ERR(mdev->region), "%pe", mdev->region);
 	KUNIT_ASSERT_GE(test, mdev->region->npages, mdev->npages);
 	mock->ndevs++;
+	if (start) {
+		mdev->vram = page_address(pfn_to_page(mdev->region->start_pfn));
+		memset(mdev->vram, PAGEMAP_MOCK_POISON, PAGEMAP_MOCK_POOL_SIZE);
+	}
 
 	return mdev;
 }
 
-int pagemap_mock_init(struct kunit *test)
+struct pagemap_mock_dev *pagemap_mock_add_dev(struct pagemap_mock *mock,
+					      const char *name)
+{
+	return pagemap_mock_add(mock, name, 0);
+}
+
+/* One with memory that the CPU accesses, too; skips the case if there is none. */
+struct pagemap_mock_dev *pagemap_mock_add_coherent(struct pagemap_mock *mock,
+						   const char *name)
+{
+	if (!coherent)
+		kunit_skip(mock->test, "no memory was set aside: coherent=");
+
+	return pagemap_mock_add(mock, name,
+				coherent + mock->ndevs * PAGEMAP_MOCK_POOL_SIZE);
+}
+
+static void pagemap_mock_init_mock(struct kunit *test)
 {
 	struct pagemap_mock *mock = kunit_kzalloc(test, sizeof(*mock), GFP_KERNEL);
 
@@ -1183,7 +1222,20 @@ int pagemap_mock_init(struct kunit *test)
 	mock->driver = kunit_driver_create(test, "pagemap-mock");
 	KUNIT_ASSERT_FALSE(test, IS_ERR(mock->driver));
 	test->priv = mock;
-	pagemap_mock_add_dev(mock, "pagemap-mock-0");
+}
+
+int pagemap_mock_init(struct kunit *test)
+{
+	pagemap_mock_init_mock(test);
+	pagemap_mock_add_dev(test->priv, "pagemap-mock-0");
+
+	return 0;
+}
+
+int pagemap_mock_init_coherent(struct kunit *test)
+{
+	pagemap_mock_init_mock(test);
+	pagemap_mock_add_coherent(test->priv, "pagemap-mock-0");
 
 	return 0;
 }

@@ -257,9 +257,12 @@ struct pagemap_mock_readers {
 
 /* Fixture.  _init() makes one device; more are added in the case. */
 int pagemap_mock_init(struct kunit *test);
+int pagemap_mock_init_coherent(struct kunit *test);
 void pagemap_mock_exit(struct kunit *test);
 struct pagemap_mock_dev *pagemap_mock_add_dev(struct pagemap_mock *mock,
 					      const char *name);
+struct pagemap_mock_dev *pagemap_mock_add_coherent(struct pagemap_mock *mock,
+						   const char *name);
 void pagemap_mock_remove_dev(struct pagemap_mock_dev *mdev);
 void pagemap_mock_connect(struct pagemap_mock *mock);
 

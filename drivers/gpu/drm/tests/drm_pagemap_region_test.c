@@ -206,6 +206,39 @@ static void drm_pagemap_test_region_without_debugfs(struct kunit *test)
 	kunit_device_unregister(test, example->drm.dev);
 }
 
+/*
+ * Succeeds if memory whose region is gone can be given another one, which is found
+ * in place of the first, as long as both exist.
+ */
+static void drm_pagemap_test_region_again(struct kunit *test)
+{
+	struct pagemap_example *example = test->priv;
+	struct device *dev = example->drm.dev;
+	struct drm_pagemap_region *region[2], *third;
+	struct drm_pagemap *dpagemap;
+	void *group;
+
+	dpagemap = kunit_kzalloc(test, sizeof(*dpagemap), GFP_KERNEL);
+	KUNIT_ASSERT_NOT_NULL(test, dpagemap);
+	dpagemap->dev = dev;
+
+	group = devres_open_group(dev, NULL, GFP_KERNEL);
+	KUNIT_ASSERT_NOT_NULL(test, group);
+	region[0] = devm_drm_pagemap_region_add(&example->drm, dpagemap, "again", SZ_2M, example);
+	KUNIT_ASSERT_FALSE(test, IS_ERR(region[0]));
+	devres_close_group(dev, group);
+	devres_release_group(dev, group);
+
+	region[1] = devm_drm_pagemap_region_add(&example->drm, dpagemap, "again", SZ_2M, example);
+	KUNIT_ASSERT_FALSE(test, IS_ERR(region[1]));
+	KUNIT_EXPECT_PTR_NE(test, region[0], region[1]);
+	KUNIT_EXPECT_EQ(test, drm_pagemap_region_resident(region[0]), 0);
+	third = devm_drm_pagemap_region_add(&example->drm, dpagemap, "again", SZ_2M, example);
+	KUNIT_EXPECT_EQ(test, PTR_ERR(third), -EINVAL);
+
+	kunit_device_unregister(test, dev);
+}
+
 static struct kunit_case drm_pagemap_region_cases[] = {
 	KUNIT_CASE(drm_pagemap_test_region_prefetch),
 	KUNIT_CASE(drm_pagemap_test_region_unplug),
@@ -213,6 +246,7 @@ static struct kunit_case drm_pagemap_region_cases[] = {
 	KUNIT_CASE(drm_pagemap_test_region_bad_arguments),
 	KUNIT_CASE(drm_pagemap_test_region_without_room),
 	KUNIT_CASE(drm_pagemap_test_region_without_debugfs),
+	KUNIT_CASE(drm_pagemap_test_region_again),
 	{}
 };
 

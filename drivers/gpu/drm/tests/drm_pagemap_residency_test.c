@@ -570,6 +570,29 @@ static void run_evict(struct window *w)
 	}
 }
 
+/* The pages of the first device, whose memory is coherent, and no others */
+static void run_to_ram(struct window *w)
+{
+	struct pagemap_mock *mock = w->test->priv;
+	struct pagemap_mock_dev *mdev = w->dev;
+	unsigned int i, n = 0;
+	s64 pages;
+	int err;
+
+	pages = pagemap_mock_counter(mdev, DRM_PAGEMAP_PAGES_EVICTED);
+	mmap_read_lock(current->mm);
+	err = drm_pagemap_coherent_to_ram(current->mm, page_addr(w, 0),
+					  page_addr(w, NPAGES), &mock->owner);
+	mmap_read_unlock(current->mm);
+	pages = pagemap_mock_counter(mdev, DRM_PAGEMAP_PAGES_EVICTED) - pages;
+
+	for (i = 0; i < NPAGES; i++)
+		if (w->where[i] == PAGEMAP_MOCK_DEV0)
+			n += model_to_ram(w, i, NPAGES);
+	same(w, "result", err, 0);
+	same(w, "evicted", pages, n);
+}
+
 #define PARTIAL	DRM_PAGEMAP_MIGRATE_PARTIAL
 #define PEERS	DRM_PAGEMAP_MIGRATE_PEERS
 
@@ -605,6 +628,21 @@ static const struct entry_point entry_points[] = {
 };
 
 KUNIT_ARRAY_PARAM_DESC(entry_point, entry_points, name);
+
+/* Those that differ if the CPU can access the memory of the first device */
+static const struct entry_point coherent_points[] = {
+	{ .name = "migrate", .run = run_migrate, .stride = 7 },
+	{ .name = "migrate to an allocation, peers", .run = run_migrate,
+	  .flags = PEERS, .room = NPAGES, .whole = true, .stride = 7 },
+	{ .name = "partial", .run = run_migrate, .flags = PARTIAL, .stride = 7 },
+	{ .name = "partial, peers", .run = run_migrate,
+	  .flags = PARTIAL | PEERS, .whole = true, .stride = 7 },
+	{ .name = "evict", .run = run_evict, .whole = true, .stride = 7 },
+	{ .name = "to RAM", .run = run_to_ram, .whole = true, .stride = 1 },
+	{ .name = "to RAM, of runs", .run = run_to_ram, .stride = 7 },
+};
+
+KUNIT_ARRAY_PARAM_DESC(coherent_point, coherent_points, name);
 
 /* Tries @run on @where.  Returns false after failing the case. */
 static bool try_window(struct window *w, const u8 *where,
@@ -1035,4 +1073,20 @@ static struct kunit_suite drm_pagemap_residency_suite = {
 	.test_cases = drm_pagemap_residency_cases,
 };
 
-kunit_test_suite(drm_pagemap_residency_suite);
+static struct kunit_case drm_pagemap_residency_coherent_cases[] = {
+	KUNIT_CASE_PARAM_ATTR(drm_pagemap_test_residency, coherent_point_gen_params,
+			      { .speed = KUNIT_SPEED_SLOW }),
+	KUNIT_CASE_PARAM_ATTR(drm_pagemap_test_residency_failures, chain_gen_params,
+			      { .speed = KUNIT_SPEED_SLOW }),
+	{}
+};
+
+static struct kunit_suite drm_pagemap_residency_coherent_suite = {
+	.name = "drm_pagemap_residency_coherent",
+	.init = pagemap_mock_init_coherent,
+	.exit = pagemap_mock_exit,
+	.test_cases = drm_pagemap_residency_coherent_cases,
+};
+
+kunit_test_suites(&drm_pagemap_residency_suite,
+		  &drm_pagemap_residency_coherent_suite);

@@ -10,6 +10,7 @@
 #include <linux/module.h>
 #include <linux/mutex.h>
 #include <linux/slab.h>
+#include <linux/string.h>
 #include <linux/uidgid.h>
 #include <linux/workqueue.h>
 
@@ -21,6 +22,11 @@
 static bool peers = true;
 module_param(peers, bool, 0644);
 MODULE_PARM_DESC(peers, "Whether devices reach each other's memory (default yes)");
+
+static unsigned long long coherent[VSVM_MAX_DEVICES];
+module_param_array(coherent, ullong, NULL, 0444);
+MODULE_PARM_DESC(coherent,
+		 "Of each device, physical address of memory that the CPU accesses, too, set aside by memmap=SIZE$ADDRESS (0: none)");
 
 /* Its address is what counts. */
 static char vsvm_owner_cookie;
@@ -45,6 +51,27 @@ void *vsvm_owner(void)
 bool vsvm_peers_reachable(void)
 {
 	return READ_ONCE(peers);
+}
+
+/**
+ * vsvm_coherent() - The memory of a device that the CPU accesses, too
+ * @index: Index of the device.
+ *
+ * Return: Its physical address, 0 if the device has private memory.
+ */
+u64 vsvm_coherent(unsigned int index)
+{
+	return coherent[index];
+}
+
+/**
+ * vsvm_any_coherent() - Whether there is such memory
+ *
+ * Return: True if a device has some.
+ */
+bool vsvm_any_coherent(void)
+{
+	return memchr_inv(coherent, 0, sizeof(coherent));
 }
 
 /**

@@ -3,7 +3,8 @@
  * DOC: vsvm (virtual GPU with shared virtual memory)
  *
  * A GPU made of software, in the spirit of vkms.  Each device has a pool of
- * device-private memory, which the CPU cannot address, and takes pages of a
+ * device-private memory, which the CPU cannot address, or of coherent memory, if
+ * the parameter "coherent" says where, and takes pages of a
  * process into it, a page table, and an engine that executes simple operations
  * on addresses of the process.  Everything in between is what a driver of real
  * hardware does with DRM pagemap and GPU SVM.
@@ -13,6 +14,7 @@
  * the hot-unplug of a GPU; binding it again starts over with empty memory.
  */
 
+#include <linux/debugfs.h>
 #include <linux/dma-mapping.h>
 #include <linux/mm.h>
 #include <linux/module.h>
@@ -42,7 +44,11 @@ MODULE_PARM_DESC(devices, "Number of devices (1 to 16, default 1)");
 
 static unsigned int vram_mb = 64;
 module_param(vram_mb, uint, 0444);
-MODULE_PARM_DESC(vram_mb, "Memory of each device in MiB (1 to 4096, default 64)");
+MODULE_PARM_DESC(vram_mb, "Memory of each device in MiB (1 to 4096, with on_demand 65536, default 64)");
+
+static bool on_demand;
+module_param(on_demand, bool, 0444);
+MODULE_PARM_DESC(on_demand, "Make memory and its struct pages when they are used (default off)");
 
 static struct platform_device *vsvm_pdevs[VSVM_MAX_DEVICES];
 
@@ -104,6 +110,21 @@ static const struct file_operations vsvm_fops = {
 	.fop_flags = FOP_UNSIGNED_OFFSET,
 };
 
+/* Written with the pfn of a device page, has it break as memory may. */
+static int vsvm_memory_failure_set(void *data, u64 pfn)
+{
+	struct vsvm_device *vdev = data;
+	int ret, idx;
+
+	if (!drm_dev_enter(&vdev->drm, &idx))
+		return -ENODEV;
+	ret = vsvm_mem_fail(vdev, pfn);
+	drm_dev_exit(idx);
+	return ret;
+}
+DEFINE_DEBUGFS_ATTRIBUTE(vsvm_memory_failure_fops, NULL,
+			 vsvm_memory_failure_set, "%llu\n");
+
 static const struct drm_driver vsvm_driver = {
 	.driver_features = DRIVER_RENDER | DRIVER_SYNCOBJ |
 			   DRIVER_SYNCOBJ_TIMELINE,
@@ -161,18 +182,22 @@ static int vsvm_probe(struct platform_device *pdev)
 	if (IS_ERR(vdev))
 		return PTR_ERR(vdev);
 	vdev->index = pdev->id;
+	vdev->coherent = vsvm_coherent(pdev->id);
 	INIT_LIST_HEAD(&vdev->vms);
 	platform_set_drvdata(pdev, vdev);
 
 	ret = drmm_mutex_init(&vdev->drm, &vdev->vms_lock);
 	if (ret)
 		return ret;
-	ret = vsvm_mem_init(vdev, (u64)vram_mb * SZ_1M);
+	ret = vsvm_mem_init(vdev, (u64)vram_mb * SZ_1M, on_demand);
 	if (ret)
 		return ret;
 
 	drm_debugfs_add_files(&vdev->drm, vsvm_debugfs,
 			      ARRAY_SIZE(vsvm_debugfs));
+	debugfs_create_file_unsafe("vsvm-memory-failure", 0200,
+				   vdev->drm.debugfs_root, vdev,
+				   &vsvm_memory_failure_fops);
 
 	return drm_dev_register(&vdev->drm, 0);
 }
@@ -223,10 +248,11 @@ static int vsvm_add_devices(void)
 
 static int __init vsvm_init(void)
 {
+	unsigned int max_mb = on_demand ? VSVM_MAX_DEMAND_MB : VSVM_MAX_VRAM_MB;
 	int ret;
 
 	if (!devices || devices > VSVM_MAX_DEVICES ||
-	    !vram_mb || vram_mb > VSVM_MAX_VRAM_MB) {
+	    !vram_mb || vram_mb > max_mb) {
 		pr_err("%s: devices= or vram_mb= out of range\n", DRIVER_NAME);
 		return -EINVAL;
 	}

@@ -62,6 +62,7 @@ struct vsvm_user;
  *   vsvm_queue.close_lock
  *   vsvm_device.vms_lock
  *   vsvm_vm.svm_lock
+ *     locks of memory hotplug           (before the mmap lock is taken)
  *     mm->mmap_lock                     (read)
  *       page locks                      (taken by DRM pagemap and by mm)
  *         vsvm_pool.lock
@@ -95,6 +96,7 @@ struct vsvm_user;
 
 #define VSVM_MAX_DEVICES	16
 #define VSVM_MAX_VRAM_MB	4096
+#define VSVM_MAX_DEMAND_MB	65536
 #define VSVM_MAX_VMS		64
 #define VSVM_MAX_TIMESLICE_MS	10000
 #define VSVM_MAX_ADVICE		1024
@@ -109,26 +111,50 @@ struct vsvm_user;
 #define VSVM_MAX_FAILURES	64
 
 /**
+ * struct vsvm_part - a part of the device memory
+ * @memory: What is behind the device pages, in the same order.  Of coherent
+ *          memory, it is the pages themselves.  A free page keeps its contents,
+ *          as in real hardware.  With on_demand=1 NULL until the part is used for
+ *          the first time, then it stays.
+ * @free: Number of free pages.  Protected by &vsvm_pool.lock.
+ */
+struct vsvm_part {
+	void *memory;
+	unsigned long free;
+};
+
+/**
  * struct vsvm_pool - the device memory and its allocations
  * @size: Size in pages.
- * @memory: The memory behind the device pages, in the same order.
- *          A free page keeps its contents, as in real hardware.
+ * @parts: Its parts, of a power of two of bytes each.  Just one unless their
+ *         struct pages are made on demand.
+ * @nparts: Number of parts.
+ * @part_shift: Binary logarithm of the size of a part in bytes.
+ * @part_lock: Serializes making the memory of parts.
  * @lock: Serializes allocation and release.
  * @mm: Free and allocated blocks, in pages.  Protected by @lock.
  * @free: Number of free pages.  Protected by @lock.
  * @lru: Each struct vsvm_bo that can be evicted, the oldest first.  Protected
  *       by @lock.
+ * @retired: Each struct vsvm_block of a broken page.  Protected by @lock.
+ * @nr_retired: Number of them.  Protected by @lock.
  * @accessed: A bit for each page that a device accessed since @lru was looked
  *            at last.
  */
 struct vsvm_pool {
 	unsigned long size;
-	void *memory;
+	struct vsvm_part *parts;
+	unsigned long nparts;
+	unsigned int part_shift;
+	/* Held while memory is made. */
+	struct mutex part_lock;
 	/* Taken by the release of an allocation. */
 	struct mutex lock;
 	struct drm_mm mm;
 	unsigned long free;
 	struct list_head lru;
+	struct list_head retired;
+	unsigned long nr_retired;
 	unsigned long *accessed;
 };
 
@@ -139,6 +165,7 @@ struct vsvm_pool {
  * @region: The device pages of it.
  * @pool: Its memory, for itself.
  * @index: Index among all devices.
+ * @coherent: Physical address of the memory if the CPU can access it, or 0.
  * @vms_lock: Protects @vms.
  * @vms: Its VMs.  Protected by @vms_lock.
  * @gpu_faults: Number of its page faults.
@@ -151,6 +178,7 @@ struct vsvm_device {
 	struct drm_pagemap_region *region;
 	struct vsvm_pool pool;
 	unsigned int index;
+	u64 coherent;
 	/* Held while VMs come and go. */
 	struct mutex vms_lock;
 	struct list_head vms;
@@ -487,6 +515,8 @@ static inline struct vsvm_range *to_vsvm_range(struct drm_gpusvm_range *range)
 /* vsvm_client.c */
 void *vsvm_owner(void);
 bool vsvm_peers_reachable(void);
+u64 vsvm_coherent(unsigned int index);
+bool vsvm_any_coherent(void);
 struct vsvm_client *vsvm_client_create(void);
 void vsvm_client_put(struct vsvm_client *client);
 struct vsvm_user *vsvm_user_get(void);
@@ -494,9 +524,11 @@ void vsvm_user_put(struct vsvm_user *user);
 void vsvm_client_kick(struct vsvm_vm *vm);
 
 /* vsvm_mem.c */
-int vsvm_mem_init(struct vsvm_device *vdev, u64 size);
+int vsvm_mem_init(struct vsvm_device *vdev, u64 size, bool on_demand);
 unsigned long vsvm_mem_chunk(struct vsvm_device *vdev);
 u64 vsvm_mem_used(struct vsvm_device *vdev, struct vsvm_client *client);
+long vsvm_mem_hold(struct vsvm_device *vdev, unsigned long npages);
+void vsvm_mem_unhold(struct vsvm_device *vdev, long part);
 int vsvm_mem_populate(struct vsvm_device *vdev, struct vsvm_populate *pop);
 bool vsvm_mem_is_peer(struct vsvm_device *vdev,
 		      const struct drm_pagemap_device_addr *device_addr);
@@ -506,6 +538,7 @@ void *vsvm_mem_access(struct vsvm_device *vdev,
 		      unsigned long offset, size_t size);
 void vsvm_mem_stats(struct vsvm_device *vdev, struct vsvm_client *client,
 		    struct drm_memory_stats *stats);
+int vsvm_mem_fail(struct vsvm_device *vdev, unsigned long pfn);
 void vsvm_mem_print(struct vsvm_device *vdev, struct drm_printer *p);
 
 /* vsvm_residency.c */

@@ -160,14 +160,18 @@ static int vsvm_fault_migrate(struct vsvm_fault *fault,
 		.fault_window = fault->advice.fault_window,
 		.accessed = true,
 	};
+	long part;
 	int ret;
 
 	if (vsvm_fault_takes_from_peers(fault))
 		pop.mig.flags |= DRM_PAGEMAP_MIGRATE_PEERS;
 
+	part = vsvm_mem_hold(vm->vdev,
+			     drm_gpusvm_range_size(range) >> PAGE_SHIFT);
 	mmap_read_lock(vm->mm);
 	ret = vsvm_mem_populate(vm->vdev, &pop);
 	mmap_read_unlock(vm->mm);
+	vsvm_mem_unhold(vm->vdev, part);
 	fault->on_device = pop.mig.moved + pop.mig.resident;
 	fault->left = pop.mig.left;
 

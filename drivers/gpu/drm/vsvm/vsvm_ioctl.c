@@ -67,7 +67,7 @@ int vsvm_query_ioctl(struct drm_device *drm, void *data, struct drm_file *file)
 	args->max_job_ms = vsvm_job_limit();
 	args->max_advice = VSVM_MAX_ADVICE;
 	args->max_ranges = VSVM_MAX_RANGES;
-	args->pad = 0;
+	args->vram_flags = vdev->coherent ? DRM_VSVM_VRAM_COHERENT : 0;
 	return 0;
 }
 

@@ -2,8 +2,12 @@
 /*
  * Device memory: allocation, eviction and the copies in and out.
  *
- * The pages of the region and those of vsvm_pool.memory correspond one to one:
+ * The pages of the region and those of vsvm_pool.parts correspond one to one:
  * block offsets of the allocator, in pages, are indices into both.
+ *
+ * With on_demand=1 a part has neither struct pages nor memory until it is used.
+ * The allocator takes what has struct pages.  More are made, before the mmap lock
+ * is taken, if no part that has some has room.
  */
 
 #include <linux/bitmap.h>
@@ -16,6 +20,7 @@
 #include <linux/memremap.h>
 #include <linux/mm.h>
 #include <linux/mmu_notifier.h>
+#include <linux/mmzone.h>
 #include <linux/sched.h>
 #include <linux/slab.h>
 #include <linux/swiotlb.h>
@@ -76,6 +81,61 @@ static unsigned long vsvm_first_pfn(const struct vsvm_device *vdev)
 	return vdev->region->start_pfn;
 }
 
+/* The first page of a part */
+static unsigned long vsvm_part_start(const struct vsvm_pool *pool,
+				     unsigned long part)
+{
+	return part << (pool->part_shift - PAGE_SHIFT);
+}
+
+static unsigned long vsvm_part_size(const struct vsvm_pool *pool,
+				    unsigned long part)
+{
+	return min(pool->size - vsvm_part_start(pool, part),
+		   1UL << (pool->part_shift - PAGE_SHIFT));
+}
+
+static unsigned long vsvm_part_of(const struct vsvm_pool *pool, u64 page)
+{
+	return page >> (pool->part_shift - PAGE_SHIFT);
+}
+
+/* Number of pages from a page on that have contiguous memory behind them */
+static unsigned long vsvm_part_left(const struct vsvm_pool *pool,
+				    unsigned long page)
+{
+	unsigned long part = vsvm_part_of(pool, page);
+
+	return vsvm_part_start(pool, part) + vsvm_part_size(pool, part) - page;
+}
+
+static void *vsvm_pool_memory(const struct vsvm_pool *pool, u64 offset)
+{
+	u64 in_part = offset & ((1ULL << pool->part_shift) - 1);
+
+	return pool->parts[offset >> pool->part_shift].memory + in_part;
+}
+
+/* Keep the struct pages of a part, if it has any. */
+static bool vsvm_part_tryget(struct vsvm_device *vdev, unsigned long part)
+{
+	struct vsvm_pool *pool = &vdev->pool;
+
+	return drm_pagemap_region_tryget_pages(vdev->region,
+					       vsvm_first_pfn(vdev) +
+					       vsvm_part_start(pool, part),
+					       vsvm_part_size(pool, part));
+}
+
+static void vsvm_part_put(struct vsvm_device *vdev, unsigned long part)
+{
+	struct vsvm_pool *pool = &vdev->pool;
+
+	drm_pagemap_region_put_pages(vdev->region, vsvm_first_pfn(vdev) +
+				     vsvm_part_start(pool, part),
+				     vsvm_part_size(pool, part));
+}
+
 /* Whether a device accessed @bo since this was asked last. */
 static bool vsvm_bo_was_accessed(struct vsvm_pool *pool, struct vsvm_bo *bo)
 {
@@ -107,6 +167,19 @@ static void vsvm_bo_set_accessed(struct vsvm_pool *pool, struct vsvm_bo *bo)
 		set_bit(block->node.start, pool->accessed);
 }
 
+/* The reverse of vsvm_block_insert() */
+static void vsvm_block_remove(struct vsvm_device *vdev, struct vsvm_block *block)
+{
+	struct vsvm_pool *pool = &vdev->pool;
+	unsigned long part = vsvm_part_of(pool, block->node.start);
+
+	lockdep_assert_held(&pool->lock);
+
+	pool->parts[part].free += block->node.size;
+	vsvm_part_put(vdev, part);
+	drm_mm_remove_node(&block->node);
+}
+
 /* Give the memory back.  Harmless if that was done before. */
 static void vsvm_bo_free_blocks(struct vsvm_device *vdev, struct vsvm_bo *bo)
 {
@@ -119,7 +192,7 @@ static void vsvm_bo_free_blocks(struct vsvm_device *vdev, struct vsvm_bo *bo)
 	vsvm_bo_was_accessed(pool, bo);
 	list_for_each_entry_safe(block, next, &bo->blocks, link) {
 		pool->free += block->node.size;
-		drm_mm_remove_node(&block->node);
+		vsvm_block_remove(vdev, block);
 		list_del(&block->link);
 		kfree(block);
 	}
@@ -130,23 +203,127 @@ static void vsvm_bo_free_blocks(struct vsvm_device *vdev, struct vsvm_bo *bo)
 }
 
 /*
+ * Find a hole for @npages pages in a part that has struct pages, which the block
+ * keeps.
+ */
+static int vsvm_block_insert_part(struct vsvm_device *vdev,
+				  struct vsvm_block *block,
+				  unsigned long npages, unsigned long part)
+{
+	struct vsvm_pool *pool = &vdev->pool;
+	unsigned long start = vsvm_part_start(pool, part);
+	int ret;
+
+	if (pool->parts[part].free < npages || !vsvm_part_tryget(vdev, part))
+		return -ENOSPC;
+
+	ret = drm_mm_insert_node_in_range(&pool->mm, &block->node, npages,
+					  rounddown_pow_of_two(npages), 0, start,
+					  start + vsvm_part_size(pool, part),
+					  DRM_MM_INSERT_BEST);
+	if (ret)
+		vsvm_part_put(vdev, part);
+	else
+		pool->parts[part].free -= npages;
+	return ret;
+}
+
+/*
  * Find a hole for up to @npages pages.  It is aligned to its size, as is the
  * range of addresses that it is for, so that a device can map all of it at once.
  * Without such a hole, take the largest that there is.
  */
-static int vsvm_block_insert(struct vsvm_pool *pool, struct vsvm_block *block,
+static int vsvm_block_insert(struct vsvm_device *vdev, struct vsvm_block *block,
 			     unsigned long npages)
+{
+	unsigned long part;
+	int ret = -ENOSPC;
+
+	do {
+		for (part = 0; part < vdev->pool.nparts; part++) {
+			ret = vsvm_block_insert_part(vdev, block, npages, part);
+			if (ret != -ENOSPC)
+				break;
+		}
+		npages = npages > 1 ? rounddown_pow_of_two(npages - 1) : 0;
+	} while (ret == -ENOSPC && npages);
+
+	return ret;
+}
+
+static struct page *vsvm_pool_page(const struct vsvm_device *vdev,
+				   unsigned long offset)
+{
+	return pfn_to_page(vsvm_first_pfn(vdev) + offset);
+}
+
+/*
+ * Take the page at @offset, which is free, out of use.  It is not given back
+ * before the device goes.
+ */
+static int vsvm_pool_retire(struct vsvm_pool *pool, unsigned long offset)
+{
+	struct vsvm_block *block;
+	int ret;
+
+	block = kzalloc(sizeof(*block), GFP_KERNEL);
+	if (!block)
+		return -ENOMEM;
+
+	block->node.start = offset;
+	block->node.size = 1;
+	ret = drm_mm_reserve_node(&pool->mm, &block->node);
+	if (ret) {
+		kfree(block);
+		return ret;
+	}
+	list_add(&block->link, &pool->retired);
+	pool->nr_retired++;
+	pool->parts[vsvm_part_of(pool, offset)].free--;
+	pool->free--;
+	return 0;
+}
+
+static bool vsvm_pool_has_broken(struct vsvm_device *vdev)
+{
+	atomic64_t *broken = &vdev->region->counters[DRM_PAGEMAP_PAGES_POISONED];
+
+	return atomic64_read(broken) > vdev->pool.nr_retired;
+}
+
+/*
+ * Retire the broken pages of a block that was just found.  Without any, it is
+ * left alone; otherwise it is free again, to -EAGAIN.
+ */
+static int vsvm_block_check(struct vsvm_device *vdev, struct vsvm_block *block)
+{
+	u64 start = block->node.start, end = start + block->node.size, i;
+	int ret = 0;
+
+	lockdep_assert_held(&vdev->pool.lock);
+
+	for (i = start; i < end; i++) {
+		if (!PageHWPoison(vsvm_pool_page(vdev, i)))
+			continue;
+		if (!ret)
+			vsvm_block_remove(vdev, block);
+		ret = vsvm_pool_retire(&vdev->pool, i) ?: -EAGAIN;
+		if (ret != -EAGAIN)
+			break;
+	}
+	return ret;
+}
+
+static int vsvm_block_find(struct vsvm_device *vdev, struct vsvm_block *block,
+			   unsigned long npages)
 {
 	int ret;
 
 	do {
-		ret = drm_mm_insert_node_generic(&pool->mm, &block->node,
-						 npages,
-						 rounddown_pow_of_two(npages),
-						 0, DRM_MM_INSERT_BEST);
-		npages = npages > 1 ? rounddown_pow_of_two(npages - 1) : 0;
-	} while (ret == -ENOSPC && npages);
-
+		ret = vsvm_block_insert(vdev, block, npages);
+		if (!ret && vsvm_pool_has_broken(vdev))
+			ret = vsvm_block_check(vdev, block);
+	} while (ret == -EAGAIN);
 	return ret;
 }
 
@@ -173,7 +350,7 @@ static int vsvm_bo_alloc_blocks(struct vsvm_device *vdev, struct vsvm_bo *bo)
 			goto err_free;
 		}
 
-		ret = vsvm_block_insert(pool, block, left);
+		ret = vsvm_block_find(vdev, block, left);
 		if (ret) {
 			kfree(block);
 			goto err_free;
@@ -266,16 +443,19 @@ static void *vsvm_page_memory(struct vsvm_device *vdev, struct page *page)
 {
 	unsigned long offset = page_to_pfn(page) - vsvm_first_pfn(vdev);
 
-	return vdev->pool.memory + (offset << PAGE_SHIFT);
+	return vsvm_pool_memory(&vdev->pool, (u64)offset << PAGE_SHIFT);
 }
 
 /* Number of pages from entry @i on that are contiguous on both sides. */
-static unsigned long vsvm_copy_run(struct page **pages, dma_addr_t *dma_addr,
-				   unsigned long i, unsigned long npages)
+static unsigned long vsvm_copy_run(struct vsvm_device *vdev, struct page **pages,
+				   dma_addr_t *dma_addr, unsigned long i,
+				   unsigned long npages)
 {
 	unsigned long pfn = page_to_pfn(pages[i]);
 	unsigned long n;
 
+	npages = min(npages, i + vsvm_part_left(&vdev->pool,
+						pfn - vsvm_first_pfn(vdev)));
 	for (n = 1; i + n < npages; n++)
 		if (page_to_pfn(pages[i + n]) != pfn + n ||
 		    dma_addr[i + n] != dma_addr[i] + (n << PAGE_SHIFT))
@@ -296,7 +476,7 @@ static int vsvm_copy(struct page **pages, dma_addr_t *dma_addr,
 	unsigned long i, n;
 
 	for (i = 0; i < npages; i += n) {
-		n = vsvm_copy_run(pages, dma_addr, i, npages);
+		n = vsvm_copy_run(vdev, pages, dma_addr, i, npages);
 		vram = vsvm_page_memory(vdev, pages[i]);
 		ram = phys_to_virt(dma_to_phys(vdev->drm.dev, dma_addr[i]));
 		if (to_devmem)
@@ -418,6 +598,7 @@ static struct vsvm_bo *vsvm_mem_alloc(struct vsvm_device *vdev,
 	unsigned long tries = evict ? npages + VSVM_EVICT_TRIES : 0;
 	unsigned int failures = 0;
 	struct vsvm_bo *bo;
+	bool unused;
 	int ret;
 
 	if (npages > vdev->pool.size)
@@ -430,11 +611,13 @@ static struct vsvm_bo *vsvm_mem_alloc(struct vsvm_device *vdev,
 	for (;;) {
 		mutex_lock(&vdev->pool.lock);
 		ret = vsvm_bo_alloc_blocks(vdev, bo);
+		/* No struct pages are no reason to wait for anybody. */
+		unused = vdev->pool.free == vdev->pool.size;
 		mutex_unlock(&vdev->pool.lock);
 		if (!ret)
 			return bo;
 		if (ret != -ENOSPC || !tries-- ||
-		    failures == VSVM_EVICT_FAILURES)
+		    failures == VSVM_EVICT_FAILURES || unused)
 			break;
 		if (fatal_signal_pending(current)) {
 			ret = -EINTR;
@@ -563,10 +746,26 @@ static int vsvm_populate_reserve(struct vsvm_populate *pop, unsigned long npages
 	return 0;
 }
 
-static bool vsvm_pool_has_room(struct vsvm_pool *pool, unsigned long npages)
+/* Number of free pages of a part, 0 if it has no struct pages. */
+static unsigned long vsvm_part_room(struct vsvm_device *vdev, unsigned long part)
 {
+	unsigned long room = vdev->pool.parts[part].free;
+
+	if (!room || !vsvm_part_tryget(vdev, part))
+		return 0;
+	vsvm_part_put(vdev, part);
+	return room;
+}
+
+static bool vsvm_pool_has_room(struct vsvm_device *vdev, unsigned long npages)
+{
+	struct vsvm_pool *pool = &vdev->pool;
+	unsigned long part, room = 0;
+
 	guard(mutex)(&pool->lock);
-	return npages <= pool->free;
+	for (part = 0; room < npages && part < pool->nparts; part++)
+		room += vsvm_part_room(vdev, part);
+	return npages <= room;
 }
 
 static bool vsvm_has_pfn(const struct vsvm_device *vdev, unsigned long pfn)
@@ -574,14 +773,20 @@ static bool vsvm_has_pfn(const struct vsvm_device *vdev, unsigned long pfn)
 	return pfn - vsvm_first_pfn(vdev) < vdev->pool.size;
 }
 
+/* Pages of a range */
+struct vsvm_present {
+	unsigned long all;
+	unsigned long own;	/* of them, in the memory of one device */
+};
+
 /*
- * Number of present pages; those in device memory count for @owner.  With @vdev,
- * only those in its memory do.
+ * Count the present pages, and those in the memory of @vdev.  Private ones in
+ * device memory count if @owner is theirs.
  */
-static unsigned long vsvm_populate_present(struct mm_struct *mm,
-					   unsigned long start,
-					   unsigned long end, void *owner,
-					   const struct vsvm_device *vdev)
+static struct vsvm_present vsvm_populate_present(struct mm_struct *mm,
+						 unsigned long start,
+						 unsigned long end, void *owner,
+						 const struct vsvm_device *vdev)
 {
 	/* It is out of date at once, whether a notifier says so or not. */
 	struct mmu_interval_notifier none = { .mm = mm };
@@ -591,7 +796,8 @@ static unsigned long vsvm_populate_present(struct mm_struct *mm,
 		.hmm_pfns = pfns,
 		.dev_private_owner = owner,
 	};
-	unsigned long i, n, present = 0;
+	struct vsvm_present present = {};
+	unsigned long i, n;
 
 	for (; start < end; start += n << PAGE_SHIFT) {
 		n = min((end - start) >> PAGE_SHIFT, VSVM_PRESENT_BATCH);
@@ -599,38 +805,44 @@ static unsigned long vsvm_populate_present(struct mm_struct *mm,
 		range.end = start + (n << PAGE_SHIFT);
 		if (hmm_range_fault(&range))
 			continue;
-		for (i = 0; i < n; i++)
-			present += pfns[i] & HMM_PFN_VALID &&
-				   (!vdev ||
-				    vsvm_has_pfn(vdev, pfns[i] & ~HMM_PFN_FLAGS));
+		for (i = 0; i < n; i++) {
+			if (!(pfns[i] & HMM_PFN_VALID))
+				continue;
+			present.all++;
+			present.own += vsvm_has_pfn(vdev,
+						    pfns[i] & ~HMM_PFN_FLAGS);
+		}
 	}
 	return present;
 }
 
 /*
  * An estimate of how many pages would move.  Those in the memory of the device
- * stay there, and so do those of peers that are out of reach, or not asked for.
- * All others count, also what was never touched or is swapped out.
+ * stay there, and so do private ones of peers that are out of reach, or not
+ * asked for.  All others count, also what was never touched or is swapped out.
  */
 static unsigned long vsvm_populate_missing(const struct vsvm_populate *pop)
 {
 	struct vsvm_device *vdev = vsvm_from_dpagemap(pop->mig.dpagemap);
 	unsigned long start = pop->mig.start, end = pop->mig.end;
-	unsigned long npages = (end - start) >> PAGE_SHIFT;
+	unsigned long npages = (end - start) >> PAGE_SHIFT, system;
 	struct mm_struct *mm = pop->mig.mm;
-	unsigned long system, present;
+	struct vsvm_present present;
 
 	if (pop->mig.flags & DRM_PAGEMAP_MIGRATE_PEERS &&
-	    vsvm_peers_reachable())
-		return npages - vsvm_populate_present(mm, start, end,
-						      vsvm_owner(), vdev);
+	    vsvm_peers_reachable()) {
+		present = vsvm_populate_present(mm, start, end, vsvm_owner(),
+						vdev);
+		return npages - present.own;
+	}
 
-	system = vsvm_populate_present(mm, start, end, NULL, NULL);
+	present = vsvm_populate_present(mm, start, end, NULL, vdev);
+	system = present.all - present.own;
 	if (system == npages)
 		return npages;
 
-	present = vsvm_populate_present(mm, start, end, vsvm_owner(), NULL);
-	return min(system + npages - present, npages);
+	present = vsvm_populate_present(mm, start, end, vsvm_owner(), vdev);
+	return min(system + npages - present.all, npages);
 }
 
 /*
@@ -645,11 +857,11 @@ static int vsvm_populate_prepare(struct vsvm_populate *pop)
 
 	npages = (end - start) >> PAGE_SHIFT;
 	if (!PAGE_ALIGNED(start | end) || npages > vdev->pool.size ||
-	    vsvm_pool_has_room(&vdev->pool, npages))
+	    vsvm_pool_has_room(vdev, npages))
 		return 0;
 
 	npages = vsvm_populate_missing(pop);
-	if (vsvm_pool_has_room(&vdev->pool, npages))
+	if (vsvm_pool_has_room(vdev, npages))
 		return 0;
 	return vsvm_populate_reserve(pop, npages);
 }
@@ -677,13 +889,111 @@ static int vsvm_populate_run(struct vsvm_populate *pop)
 	return ret;
 }
 
+/* Make the memory of a part.  It is there before the struct pages are. */
+static int vsvm_part_alloc(struct vsvm_device *vdev, unsigned long part)
+{
+	gfp_t gfp = GFP_KERNEL | __GFP_RETRY_MAYFAIL | __GFP_NOWARN;
+	struct vsvm_pool *pool = &vdev->pool;
+	unsigned long size = vsvm_part_size(pool, part) << PAGE_SHIFT;
+	void *memory;
+
+	guard(mutex)(&pool->part_lock);
+	if (pool->parts[part].memory)
+		return 0;
+
+	memory = __vmalloc(size, gfp);
+	if (!memory)
+		return -ENOMEM;
+
+	/* It holds data of processes, not pointers of the kernel. */
+	kmemleak_no_scan(memory);
+	memset(memory, VSVM_POISON, size);
+	pool->parts[part].memory = memory;
+	return 0;
+}
+
+/*
+ * Find a part with room, and keep its struct pages, if it has any.  Otherwise
+ * @make is the first one that could be given some, or -1.
+ */
+static long vsvm_part_find(struct vsvm_device *vdev, unsigned long npages,
+			   long *make)
+{
+	struct vsvm_pool *pool = &vdev->pool;
+	unsigned long part;
+	long missing = -1;
+
+	*make = -1;
+	guard(mutex)(&pool->lock);
+	for (part = 0; part < pool->nparts; part++) {
+		if (pool->parts[part].free < npages)
+			continue;
+		if (vsvm_part_tryget(vdev, part))
+			return part;
+		if (missing < 0)
+			missing = part;
+	}
+	*make = missing;
+	return -1;
+}
+
+/**
+ * vsvm_mem_hold() - Have struct pages for a migration to the device
+ * @vdev: The device, which may be going away.
+ * @npages: Number of pages that may move.
+ *
+ * Makes another part, if their struct pages are made on demand and no part that
+ * has some has room.  Without RAM for that, the device is as good as full: the
+ * migration evicts what is there, or fails.
+ *
+ * Context: Before the mmap lock is taken, and outside of drm_dev_enter().
+ * Sleeps.
+ * Return: For vsvm_mem_unhold(): the part that keeps its struct pages, or -1.
+ */
+long vsvm_mem_hold(struct vsvm_device *vdev, unsigned long npages)
+{
+	struct vsvm_pool *pool = &vdev->pool;
+	long part, make;
+	int ret, idx;
+
+	if (!(vdev->region->flags & DRM_PAGEMAP_REGION_ON_DEMAND))
+		return -1;
+
+	/* Left before the last step, which may wait for processes. */
+	if (!drm_dev_enter(&vdev->drm, &idx))
+		return -1;
+	part = vsvm_part_find(vdev, npages, &make);
+	if (make >= 0 && vsvm_part_alloc(vdev, make))
+		make = -1;
+	drm_dev_exit(idx);
+	if (make < 0)
+		return part;
+
+	ret = drm_pagemap_region_get_pages(vdev->region, vsvm_first_pfn(vdev) +
+					   vsvm_part_start(pool, make),
+					   vsvm_part_size(pool, make));
+	return ret ? -1 : make;
+}
+
+/**
+ * vsvm_mem_unhold() - Undo vsvm_mem_hold()
+ * @vdev: The device.
+ * @part: What vsvm_mem_hold() returned.
+ */
+void vsvm_mem_unhold(struct vsvm_device *vdev, long part)
+{
+	if (part >= 0)
+		vsvm_part_put(vdev, part);
+}
+
 /**
  * vsvm_mem_populate() - Migrate a range to the device
  * @vdev: The device, inside drm_dev_enter() or in a worker of a VM.
  * @pop: Parameters: mm, range, timeslice and flags of the migration, the client
  *       and the fault window.  The rest is zero.
  *
- * Makes the allocation that it takes, and evicts older ones for it.
+ * Makes the allocation that it takes, and evicts older ones for it.  It takes
+ * memory that has struct pages: vsvm_mem_hold() makes more of them.
  *
  * Context: The mmap lock is held for reading.  Sleeps.
  * Return: 0, -ENOSPC if there is no room, -EINTR on a fatal signal, or what
@@ -757,12 +1067,17 @@ vsvm_interconnect_device(const struct drm_pagemap_device_addr *device_addr)
 
 /* Number of pages from entry @i on that are contiguous on both devices. */
 static unsigned long
-vsvm_peer_run(struct page **pages, const struct drm_pagemap_device_addr *addr,
+vsvm_peer_run(struct vsvm_device *vdev, struct vsvm_pool *peer,
+	      struct page **pages, const struct drm_pagemap_device_addr *addr,
 	      unsigned long i, unsigned long npages)
 {
+	u64 offset = addr[i].addr & VSVM_INTERCONNECT_OFFSET;
 	unsigned long pfn = page_to_pfn(pages[i]);
 	unsigned long n;
 
+	npages = min3(npages,
+		      i + vsvm_part_left(&vdev->pool, pfn - vsvm_first_pfn(vdev)),
+		      i + vsvm_part_left(peer, offset >> PAGE_SHIFT));
 	for (n = 1; i + n < npages; n++)
 		if (page_to_pfn(pages[i + n]) != pfn + n ||
 		    addr[i + n].addr != addr[i].addr + (n << PAGE_SHIFT))
@@ -782,9 +1097,10 @@ static int vsvm_copy_from_peer(struct drm_pagemap *dpagemap,
 
 	peer = READ_ONCE(vsvm_interconnect[vsvm_interconnect_device(addr)]);
 	for (i = 0; i < npages; i += n) {
-		n = vsvm_peer_run(pages, addr, i, npages);
+		n = vsvm_peer_run(vdev, peer, pages, addr, i, npages);
 		memcpy(vsvm_page_memory(vdev, pages[i]),
-		       peer->memory + (addr[i].addr & VSVM_INTERCONNECT_OFFSET),
+		       vsvm_pool_memory(peer, addr[i].addr &
+					      VSVM_INTERCONNECT_OFFSET),
 		       n << PAGE_SHIFT);
 	}
 	return 0;
@@ -851,7 +1167,7 @@ void *vsvm_mem_access(struct vsvm_device *vdev,
 		start = device_addr->addr & VSVM_INTERCONNECT_OFFSET;
 		if (!test_bit(start >> PAGE_SHIFT, pool->accessed))
 			set_bit(start >> PAGE_SHIFT, pool->accessed);
-		return pool->memory + start + offset;
+		return vsvm_pool_memory(pool, start) + offset;
 	}
 
 	/* The mapping may be of a bounce buffer, for reading: update it. */
@@ -914,6 +1230,29 @@ void vsvm_mem_stats(struct vsvm_device *vdev, struct vsvm_client *client,
 }
 
 /**
+ * vsvm_mem_fail() - Have a page of the memory break
+ * @vdev: The device, inside drm_dev_enter().
+ * @pfn: Page frame number of its device page.
+ *
+ * Context: Sleeps.
+ * Return: 0, -EINVAL if it is not a page of this device, -ENXIO if it has no
+ * struct page now, or what drm_pagemap_memory_failure() returns.
+ */
+int vsvm_mem_fail(struct vsvm_device *vdev, unsigned long pfn)
+{
+	int ret;
+
+	if (!vsvm_has_pfn(vdev, pfn))
+		return -EINVAL;
+	if (!drm_pagemap_region_tryget_pages(vdev->region, pfn, 1))
+		return -ENXIO;
+
+	ret = drm_pagemap_memory_failure(pfn_to_page(pfn));
+	drm_pagemap_region_put_pages(vdev->region, pfn, 1);
+	return ret;
+}
+
+/**
  * vsvm_mem_print() - Print the state of the memory
  * @vdev: The device.
  * @p: Where to.
@@ -925,6 +1264,7 @@ void vsvm_mem_print(struct vsvm_device *vdev, struct drm_printer *p)
 	guard(mutex)(&pool->lock);
 	drm_printf(p, "pages: %lu, free: %lu, evictable allocations: %zu\n",
 		   pool->size, pool->free, list_count_nodes(&pool->lru));
+	drm_printf(p, "broken pages taken out of use: %lu\n", pool->nr_retired);
 	drm_printf(p, "evictions: %lld, page faults: %lld, jobs: %lld\n",
 		   atomic64_read(&vdev->evictions),
 		   atomic64_read(&vdev->gpu_faults),
@@ -932,28 +1272,108 @@ void vsvm_mem_print(struct vsvm_device *vdev, struct drm_printer *p)
 	drm_mm_print(&pool->mm, p);
 }
 
+static void vsvm_pool_free(struct vsvm_pool *pool)
+{
+	unsigned long part;
+
+	for (part = 0; part < pool->nparts; part++)
+		vfree(pool->parts[part].memory);
+	kvfree(pool->parts);
+	kvfree(pool->accessed);
+	pool->parts = NULL;
+	pool->accessed = NULL;
+	pool->nparts = 0;
+}
+
 static void vsvm_pool_fini(void *data)
 {
 	struct vsvm_device *vdev = data;
 	struct vsvm_pool *pool = &vdev->pool;
+	struct vsvm_block *block, *next;
 
 	WRITE_ONCE(vsvm_interconnect[vdev->index], NULL);
+	list_for_each_entry_safe(block, next, &pool->retired, link) {
+		drm_mm_remove_node(&block->node);
+		kfree(block);
+	}
 	drm_mm_takedown(&pool->mm);
-	vfree(pool->memory);
-	pool->memory = NULL;
+	/* Of coherent memory, it was that of the struct pages. */
+	if (vdev->coherent)
+		pool->parts[0].memory = NULL;
+	vsvm_pool_free(pool);
+}
+
+static int vsvm_pool_alloc(struct vsvm_device *vdev, bool on_demand)
+{
+	struct vsvm_pool *pool = &vdev->pool;
+	unsigned long part;
+
+	/* One shift for all sizes: those of sections, or beyond any size */
+	pool->part_shift = on_demand ? PA_SECTION_SHIFT : BITS_PER_LONG - 2;
+	pool->accessed = kvcalloc(BITS_TO_LONGS(pool->size), sizeof(long),
+				  GFP_KERNEL);
+	pool->nparts = vsvm_part_of(pool, pool->size - 1) + 1;
+	pool->parts = kvcalloc(pool->nparts, sizeof(*pool->parts), GFP_KERNEL);
+	if (!pool->accessed || !pool->parts) {
+		pool->nparts = 0;
+		return -ENOMEM;
+	}
+
+	for (part = 0; part < pool->nparts; part++)
+		pool->parts[part].free = vsvm_part_size(pool, part);
+	return on_demand || vdev->coherent ? 0 : vsvm_part_alloc(vdev, 0);
+}
+
+static int vsvm_region_add(struct vsvm_device *vdev, u64 size, bool on_demand)
+{
+	unsigned int coherent = vdev->coherent ? DRM_PAGEMAP_REGION_COHERENT : 0;
+	unsigned int demand = on_demand ? DRM_PAGEMAP_REGION_ON_DEMAND : 0;
+	const struct drm_pagemap_region_args args = {
+		.dpagemap = &vdev->dpagemap,
+		.name = "vram",
+		.size = size,
+		.owner = vsvm_owner(),
+		.start = vdev->coherent,
+		.flags = coherent | demand,
+	};
+	void *memory;
+
+	if (coherent &&
+	    !devm_request_mem_region(vdev->drm.dev, vdev->coherent, size,
+				     "vsvm")) {
+		drm_err(&vdev->drm, "The memory at %#llx is not set aside\n",
+			vdev->coherent);
+		return -EBUSY;
+	}
+
+	vdev->region = devm_drm_pagemap_region_register(&vdev->drm, &args);
+	if (IS_ERR(vdev->region)) {
+		drm_err(&vdev->drm, "Cannot register memory: %pe\n",
+			vdev->region);
+		return PTR_ERR(vdev->region);
+	}
+
+	/* The pages are those of the memory itself. */
+	if (coherent) {
+		memory = page_address(pfn_to_page(vsvm_first_pfn(vdev)));
+		memset(memory, VSVM_POISON, size);
+		vdev->pool.parts[0].memory = memory;
+	}
+	return 0;
 }
 
 /**
  * vsvm_mem_init() - Set up the device's memory
  * @vdev: The device.
  * @size: Size of the memory in bytes, a multiple of the page size.
+ * @on_demand: Whether memory and struct pages are made when they are used.
  *
  * Undone by devres.
  *
  * Context: In probe.
  * Return: 0 or a negative errno.
  */
-int vsvm_mem_init(struct vsvm_device *vdev, u64 size)
+int vsvm_mem_init(struct vsvm_device *vdev, u64 size, bool on_demand)
 {
 	struct device *dev = vdev->drm.dev;
 	struct vsvm_pool *pool = &vdev->pool;
@@ -962,20 +1382,20 @@ int vsvm_mem_init(struct vsvm_device *vdev, u64 size)
 	ret = drmm_mutex_init(&vdev->drm, &pool->lock);
 	if (ret)
 		return ret;
+	ret = drmm_mutex_init(&vdev->drm, &pool->part_lock);
+	if (ret)
+		return ret;
 
 	pool->size = size >> PAGE_SHIFT;
 	pool->free = pool->size;
 	INIT_LIST_HEAD(&pool->lru);
-	pool->accessed = devm_bitmap_zalloc(dev, pool->size, GFP_KERNEL);
-	if (!pool->accessed)
-		return -ENOMEM;
-	pool->memory = vmalloc(size);
-	if (!pool->memory)
-		return -ENOMEM;
+	INIT_LIST_HEAD(&pool->retired);
+	ret = vsvm_pool_alloc(vdev, on_demand);
+	if (ret) {
+		vsvm_pool_free(pool);
+		return ret;
+	}
 
-	/* It holds data of processes, not pointers of the kernel. */
-	kmemleak_no_scan(pool->memory);
-	memset(pool->memory, VSVM_POISON, size);
 	drm_mm_init(&pool->mm, 0, pool->size);
 	WRITE_ONCE(vsvm_interconnect[vdev->index], pool);
 
@@ -986,7 +1406,5 @@ int vsvm_mem_init(struct vsvm_device *vdev, u64 size)
 
 	vdev->dpagemap.ops = &vsvm_dpagemap_ops;
 	vdev->dpagemap.dev = dev;
-	vdev->region = devm_drm_pagemap_region_add(&vdev->drm, &vdev->dpagemap,
-						   "vram", size, vsvm_owner());
-	return PTR_ERR_OR_ZERO(vdev->region);
+	return vsvm_region_add(vdev, size, on_demand);
 }

@@ -99,19 +99,25 @@ static int vsvm_prefetch_to_device_locked(struct vsvm_prefetch *pf,
 					  unsigned long chunk_end,
 					  unsigned long *next)
 {
+	struct vsvm_device *vdev = pf->vm->vdev;
 	int ret, idx;
+	long part;
 
 	/* First, since the process decides how long that takes. */
+	part = vsvm_mem_hold(vdev, (chunk_end - start) >> PAGE_SHIFT);
 	ret = mmap_read_lock_killable(pf->vm->mm);
 	if (ret)
-		return ret;
+		goto out_unhold;
 
 	ret = -ENODEV;
-	if (drm_dev_enter(&pf->vm->vdev->drm, &idx)) {
+	if (drm_dev_enter(&vdev->drm, &idx)) {
 		ret = vsvm_prefetch_to_device(pf, start, chunk_end, next);
 		drm_dev_exit(idx);
 	}
 	mmap_read_unlock(pf->vm->mm);
+
+out_unhold:
+	vsvm_mem_unhold(vdev, part);
 	return ret;
 }
 
@@ -144,6 +150,56 @@ static void vsvm_prefetch_touch(struct vsvm_prefetch *pf, unsigned long start,
 					  (i << PAGE_SHIFT), 1);
 }
 
+/* Migrate the pages of the snapshot that are in a place, if they are coherent. */
+static int vsvm_prefetch_migrate(struct vsvm_prefetch *pf, unsigned long start,
+				 unsigned long end, u32 place)
+{
+	const struct drm_vsvm_page *pages = pf->snap.pages;
+	unsigned long i, first, n = (end - start) >> PAGE_SHIFT;
+	int ret = 0;
+
+	mmap_assert_locked(pf->vm->mm);
+
+	for (i = 0; i < n && !ret; i++) {
+		if (pages[i].place != place)
+			continue;
+		for (first = i; i < n && pages[i].place == place; i++)
+			;
+		ret = drm_pagemap_coherent_to_ram(pf->vm->mm,
+						  start + (first << PAGE_SHIFT),
+						  start + (i << PAGE_SHIFT),
+						  vsvm_owner());
+		/* What cannot be mapped for DMA now is left. */
+		if (ret == -EAGAIN)
+			ret = 0;
+	}
+	return ret;
+}
+
+/* Bring the pages of the snapshot that are in a place to system memory. */
+static int vsvm_prefetch_bring_back(struct vsvm_prefetch *pf,
+				    unsigned long start, unsigned long end,
+				    u32 place)
+{
+	struct mm_struct *mm = pf->vm->mm;
+	int ret;
+
+	if (!pf->snap.count[place])
+		return 0;
+
+	vsvm_prefetch_touch(pf, start, end, place);
+	if (!vsvm_any_coherent())
+		return 0;
+
+	/* Those that stay where they are when the CPU accesses them */
+	ret = mmap_read_lock_killable(mm);
+	if (ret)
+		return ret;
+	ret = vsvm_prefetch_migrate(pf, start, end, place);
+	mmap_read_unlock(mm);
+	return ret;
+}
+
 /*
  * Pages of peers out of reach go to system memory before they go to the device.
  * Where memory changes all the time, some of them are left.
@@ -154,8 +210,9 @@ static int vsvm_prefetch_from_peers(struct vsvm_prefetch *pf,
 	int ret;
 
 	ret = vsvm_snapshot_take(&pf->snap, start, end);
-	if (!ret && pf->snap.count[DRM_VSVM_PLACE_PEER])
-		vsvm_prefetch_touch(pf, start, end, DRM_VSVM_PLACE_PEER);
+	if (!ret)
+		ret = vsvm_prefetch_bring_back(pf, start, end,
+					       DRM_VSVM_PLACE_PEER);
 	return ret == -EBUSY ? 0 : ret;
 }
 
@@ -180,8 +237,12 @@ static int vsvm_prefetch_to_system(struct vsvm_prefetch *pf,
 	if (!before)
 		return 0;
 
-	vsvm_prefetch_touch(pf, start, end, DRM_VSVM_PLACE_DEVICE);
-	vsvm_prefetch_touch(pf, start, end, DRM_VSVM_PLACE_PEER);
+	ret = vsvm_prefetch_bring_back(pf, start, end, DRM_VSVM_PLACE_DEVICE);
+	if (!ret)
+		ret = vsvm_prefetch_bring_back(pf, start, end,
+					       DRM_VSVM_PLACE_PEER);
+	if (ret)
+		return ret;
 
 	ret = vsvm_snapshot_take(snap, start, end);
 	if (ret)

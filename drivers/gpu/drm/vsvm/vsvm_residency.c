@@ -99,7 +99,7 @@ static struct drm_vsvm_page vsvm_snapshot_page(struct vsvm_snapshot *snap,
 		entry.flags = DRM_VSVM_PAGE_WRITE;
 
 	page = hmm_pfn_to_page(hmm_pfn);
-	if (is_device_private_page(page)) {
+	if (drm_pagemap_page_is_devmem(page, vsvm_owner())) {
 		vdev = vsvm_from_page(page);
 		entry.place = vdev == snap->vm->vdev ?
 			      DRM_VSVM_PLACE_DEVICE : DRM_VSVM_PLACE_PEER;

@@ -43,7 +43,7 @@
 static void __attribute__((noinline, section(".marks"), aligned(64))) \
 mark_##n(void) \
 { \
-	asm volatile("nop; nop; nop # " #n ::: "memory"); \
+	asm volatile("nop; nop; nop /* " #n " */" ::: "memory"); \
 }
 
 MARK(0) MARK(1) MARK(2) MARK(3) MARK(4) MARK(5) MARK(6) MARK(7)

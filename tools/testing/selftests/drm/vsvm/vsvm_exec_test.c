@@ -109,7 +109,7 @@ TEST_F(exec, fill)
 	EXPECT_EQ(-1, vsvm_verify_value(self->mem, self->size, -1ULL));
 }
 
-/* Whole device memory is where the fault put it, and the CPU takes it back. */
+/* The memory is where the fault put it, until the CPU takes it back, if it does. */
 TEST_F(exec, residency)
 {
 	ASSERT_EQ(0, vsvm_gpu_fill(&self->gpu, self->mem, self->size, 5));
@@ -117,7 +117,7 @@ TEST_F(exec, residency)
 				     DRM_VSVM_PLACE_DEVICE));
 	EXPECT_EQ(-1, vsvm_verify_value(self->mem, self->size, 5));
 	EXPECT_EQ(NPAGES, vsvm_count(&self->gpu, self->mem, self->size,
-				     DRM_VSVM_PLACE_SYSTEM));
+				     vsvm_accessed_place(&self->gpu)));
 }
 
 static int check_copy(struct _test_data_exec *self, size_t to, size_t from,
@@ -1568,7 +1568,10 @@ TEST_F_TIMEOUT(large, device, TIMEOUT)
 	ASSERT_EQ(0, vsvm_gpu_fill(&self->gpu, self->mem, self->size, 8));
 	EXPECT_EQ(2, count_large());
 	EXPECT_EQ(-1, vsvm_verify_value(self->mem, self->size, 8));
+	EXPECT_EQ(vsvm_coherent(&self->gpu) ? 2 : 0, count_large());
+	ASSERT_EQ(0, vsvm_bring_back(&self->gpu, self->mem, self->size));
 	EXPECT_EQ(0, count_large());
+	EXPECT_EQ(-1, vsvm_verify_value(self->mem, self->size, 8));
 }
 
 /* A huge page in RAM, if there is one, and no bounce buffer before it. */
@@ -1633,7 +1636,7 @@ TEST_F_TIMEOUT(large, cpu_fault, TIMEOUT)
 	char *page = self->mem + self->chunk / 2;
 
 	map_large(_metadata, &self->gpu, self->mem, self->size);
-	vsvm_touch(page);
+	ASSERT_EQ(0, vsvm_bring_back(&self->gpu, page, self->page));
 	EXPECT_EQ(1, count_large());
 	EXPECT_EQ(1, vsvm_count(&self->gpu, self->mem, self->size,
 				DRM_VSVM_PLACE_SYSTEM));

@@ -445,7 +445,8 @@ static void do_soft_dirty(struct fuzz *f)
 
 	note(f, "soft-dirty %zu+%zu by %s", run.first, run.n,
 	     device ? "device" : "CPU");
-	if (vsvm_write_file("/proc/self/clear_refs", "4"))
+	if (!vsvm_has_soft_dirty() ||
+	    vsvm_write_file("/proc/self/clear_refs", "4"))
 		return;
 	if (device)
 		ret = vsvm_gpu_fill(&f->gpu[0], at(run), bytes(run), 0);

@@ -264,6 +264,9 @@ TEST_F_TIMEOUT(io, reads_device_memory, TIMEOUT)
 				 false));
 	EXPECT_EQ(-1, vsvm_verify_value(self->copy, self->size, 2));
 	EXPECT_EQ(-1, vsvm_verify_value(self->mem, self->size, 2));
+	/* Coherent memory was pinned and read where it is. */
+	EXPECT_EQ(NPAGES, vsvm_count(&self->gpu, self->mem, self->size,
+				     vsvm_accessed_place(&self->gpu)));
 	/* The pages are not pinned any more. */
 	EXPECT_EQ(0, vsvm_gpu_fill(&self->gpu, self->mem, self->size, 3));
 	EXPECT_EQ(-1, vsvm_verify_value(self->mem, self->size, 3));

@@ -168,6 +168,8 @@ TEST_F_TIMEOUT(mm, ksm_scan_during_prefetch, TIMEOUT)
 			good = !vsvm_wait_child(pid);
 		}
 		good = good && all_alike(self->mem, self->size, self->page);
+		/* All of it that can: ksmd merges nothing on the device. */
+		vsvm_bring_back(&self->gpu, self->mem, self->size);
 		shared = vsvm_file_figure(KSM "pages_sharing", "");
 		if (shared > max_shared)
 			max_shared = shared;
@@ -192,7 +194,8 @@ TEST_F(mm, secretmem_is_refused)
 	int fd;
 
 	fd = syscall(SYS_memfd_secret, 0);
-	ASSERT_LE(0, fd);
+	if (fd < 0)
+		SKIP(return, "no secret memory");
 	ASSERT_EQ(0, ftruncate(fd, size));
 	secret = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	ASSERT_NE(MAP_FAILED, secret);
@@ -268,6 +271,7 @@ TEST_F(mm, mlocked_is_balanced)
 {
 	size_t locked = 8 * MiB;
 	char *ballast = vsvm_alloc(locked, HUGE);
+	long limit = NPAGES * 2 * self->page / 1024;
 	long before, after;
 	int round;
 
@@ -291,8 +295,8 @@ TEST_F(mm, mlocked_is_balanced)
 	}
 	after = mlocked_kb();
 	/* Less than a batch of each CPU, and than two rounds. */
-	EXPECT_GT(512, after - before);
-	EXPECT_LT(-512, after - before);
+	EXPECT_GT(limit, after - before);
+	EXPECT_LT(-limit, after - before);
 	munmap(ballast, locked);
 }
 
@@ -338,6 +342,8 @@ TEST_F(mm, soft_dirty_shows_device_writes)
 	size_t half = self->size / 2, i;
 	int round;
 
+	if (!vsvm_has_soft_dirty())
+		SKIP(return, "no soft-dirty bits");
 	ASSERT_EQ(0, to_device(&self->gpu, self->mem, self->size));
 	for (round = 1; round <= 3; round++) {
 		ASSERT_EQ(0, vsvm_gpu_fill(&self->gpu, self->mem, self->size,
@@ -368,6 +374,8 @@ TEST_F(mm, soft_dirty_after_clear_then_prefetch)
 {
 	uint64_t sum;
 
+	if (!vsvm_has_soft_dirty())
+		SKIP(return, "no soft-dirty bits");
 	ASSERT_EQ(0, clear_soft_dirty());
 	ASSERT_EQ(0, to_device(&self->gpu, self->mem, self->size));
 	ASSERT_EQ(0, vsvm_gpu_checksum(&self->gpu, self->mem, self->size,
@@ -387,6 +395,8 @@ TEST_F(mm, soft_dirty_outlives_mprotect_and_fork)
 {
 	pid_t pid;
 
+	if (!vsvm_has_soft_dirty())
+		SKIP(return, "no soft-dirty bits");
 	ASSERT_EQ(0, clear_soft_dirty());
 	ASSERT_EQ(0, to_device(&self->gpu, self->mem, self->size));
 	ASSERT_EQ(0, vsvm_gpu_fill(&self->gpu, self->mem, self->size, 2));
@@ -681,6 +691,8 @@ TEST_F(mm, timeslice_spares_khugepaged)
 	long before, scans;
 
 	ASSERT_NE(NULL, mem);
+	if (!vsvm_huge_is(HUGE))
+		SKIP(return, "no huge pages of this size");
 	ASSERT_EQ(0, madvise(mem, HUGE, MADV_NOHUGEPAGE));
 	vsvm_fill(mem, HUGE, 3);
 	ASSERT_EQ(0, prefetch_some(&self->gpu, mem, some, 8000));
@@ -821,6 +833,9 @@ TEST_F_TIMEOUT(sleeper, wakes, TIMEOUT)
 	pthread_t thread;
 	double began, took;
 
+	if (vsvm_coherent(&self->gpu))
+		SKIP(return, "the CPU accesses device memory in place");
+
 	ASSERT_EQ(0, prefetch_some(&self->gpu, self->mem, self->size, slice));
 	began = vsvm_now_ms();
 	ASSERT_EQ(0, pthread_create(&thread, NULL, sleep_in_fault, &sleep));
@@ -919,10 +934,18 @@ TEST_F(mm, collapse_of_device_memory)
 	int tries, ret = EAGAIN;
 
 	ASSERT_NE(NULL, mem);
+	if (!vsvm_huge_is(HUGE))
+		SKIP(return, "no huge pages of this size");
 	ASSERT_EQ(0, madvise(mem, HUGE, MADV_NOHUGEPAGE));
 	vsvm_fill(mem, HUGE, 3);
 	ASSERT_EQ(0, to_device(&self->gpu, mem, HUGE));
 	ASSERT_EQ(0, madvise(mem, HUGE, MADV_HUGEPAGE));
+	/* Nobody moves what the CPU accesses where it is. */
+	if (vsvm_coherent(&self->gpu)) {
+		EXPECT_EQ(-1, madvise(mem, HUGE, MADV_COLLAPSE));
+		EXPECT_EQ(EINVAL, errno);
+		ASSERT_EQ(0, vsvm_bring_back(&self->gpu, mem, HUGE));
+	}
 	for (tries = 0; ret == EAGAIN && tries < 50; tries++)
 		ret = madvise(mem, HUGE, MADV_COLLAPSE) ? errno : 0;
 	EXPECT_EQ(0, ret);
@@ -973,7 +996,7 @@ TEST_F_TIMEOUT(mm, compaction_during_jobs, TIMEOUT)
 	EXPECT_EQ(0, ret);
 }
 
-/* A pipe refers to the page itself, which stays in RAM as long as it does. */
+/* A pipe refers to the page itself, which stays where it is as long as it does. */
 TEST_F(mm, pages_in_a_pipe_stay)
 {
 	struct iovec iov = { self->mem, 4 * self->page };
@@ -993,7 +1016,14 @@ TEST_F(mm, pages_in_a_pipe_stay)
 				   DRM_VSVM_PLACE_DEVICE));
 	ASSERT_EQ((ssize_t)iov.iov_len, vmsplice(fd[1], &iov, 1, 0));
 	EXPECT_EQ(0, vsvm_ioctl(self->gpu.fd, DRM_IOCTL_VSVM_PREFETCH, &args));
-	EXPECT_LE(4ULL, args.left);
+	/* The pipe has pages of RAM, or, if the CPU reaches it, of the device. */
+	if (vsvm_coherent(&self->gpu)) {
+		EXPECT_EQ(0, args.left);
+	} else {
+		EXPECT_LE(4ULL, args.left);
+	}
+	EXPECT_LE(4, vsvm_count(&self->gpu, self->mem, 4 * self->page,
+				vsvm_accessed_place(&self->gpu)));
 	EXPECT_EQ(0, vsvm_gpu_fill(&self->gpu, self->mem, self->size, 5));
 	EXPECT_EQ(-1, vsvm_verify_value(self->mem, self->size, 5));
 	ASSERT_EQ((ssize_t)iov.iov_len, read(fd[0], copy, iov.iov_len));

@@ -19,8 +19,7 @@
 
 FIXTURE(numa)
 {
-	int fd;
-	uint32_t vm;
+	struct vsvm_gpu gpu;
 	size_t page_size;
 	size_t size;
 	char *mem;
@@ -45,10 +44,7 @@ FIXTURE_SETUP(numa)
 	if (!has_two_nodes())
 		SKIP(return, "there is only one NUMA node");
 
-	self->fd = vsvm_open(0);
-	ASSERT_LE(0, self->fd);
-	ASSERT_EQ(0, vsvm_vm_create(self->fd, &self->vm));
-
+	ASSERT_EQ(0, vsvm_gpu_open(&self->gpu, 0));
 	self->page_size = getpagesize();
 	self->size = NPAGES * self->page_size;
 	self->mem = mmap(NULL, self->size, PROT_READ | PROT_WRITE,
@@ -60,22 +56,19 @@ FIXTURE_SETUP(numa)
 FIXTURE_TEARDOWN(numa)
 {
 	munmap(self->mem, self->size);
-	close(self->fd);
+	vsvm_gpu_close(&self->gpu);
 }
 
-/* To the device, and back by CPU faults. */
+/* To the device, and back by CPU faults if there are any. */
 static int there_and_back(struct _test_data_numa *self)
 {
-	struct drm_vsvm_prefetch args = {
-		.vm_id = self->vm,
-		.start = (uintptr_t)self->mem,
-		.size = self->size,
-		.place = DRM_VSVM_PLACE_DEVICE,
-	};
 	uint64_t sum = vsvm_checksum(self->mem, self->size);
 	int ret;
 
-	ret = vsvm_ioctl(self->fd, DRM_IOCTL_VSVM_PREFETCH, &args);
+	ret = vsvm_prefetch(&self->gpu, self->mem, self->size,
+			    DRM_VSVM_PLACE_DEVICE);
+	if (!ret)
+		ret = vsvm_bring_back(&self->gpu, self->mem, self->size);
 	if (ret)
 		return ret;
 	return vsvm_checksum(self->mem, self->size) == sum ? 0 : -EIO;

@@ -106,6 +106,7 @@ static struct {
 	uint64_t seconds;
 	uint64_t threads;
 	uint64_t unbind;
+	uint64_t cycles;
 } option = { .seconds = 20, .threads = 3 };
 
 static size_t page_size;
@@ -114,6 +115,7 @@ static atomic_bool stop;
 static uint64_t *shared;
 /* Held while the second device goes away. */
 static pthread_mutex_t unbinding = PTHREAD_MUTEX_INITIALIZER;
+static uint64_t unbinds;
 static struct thread threads[MAX_THREADS];
 
 static uint64_t random64(struct thread *t)
@@ -1089,19 +1091,27 @@ static void *run(void *arg)
 	return NULL;
 }
 
-/* The second device goes and comes. */
+/*
+ * The second device goes and comes, in quick succession if the number of times is
+ * what ends the test.
+ */
 static void *run_unbind(void *arg)
 {
+	useconds_t pause = option.cycles ? 10000 : 100000;
 	int *error = arg;
 
 	while (!*error && !atomic_load(&stop) && vsvm_now_ms() < deadline) {
-		usleep(400 * 1000);
+		usleep(4 * pause);
 		pthread_mutex_lock(&unbinding);
 		*error = vsvm_bind(1, false);
 		pthread_mutex_unlock(&unbinding);
-		usleep(100 * 1000);
+		usleep(pause);
 		if (!*error)
 			*error = vsvm_bind(1, true);
+		if (!*error)
+			unbinds++;
+		if (option.cycles && unbinds == option.cycles)
+			atomic_store(&stop, true);
 	}
 	return NULL;
 }
@@ -1254,16 +1264,20 @@ static void parse(int argc, char **argv)
 		{ "ops", NULL, false, &option.ops },
 		{ "threads", NULL, false, &option.threads },
 		{ "unbind", "VSVM_ORACLE_UNBIND", true, &option.unbind },
+		{ "cycles", "VSVM_ORACLE_CYCLES", false, &option.cycles },
 	};
 
 	option.seed = vsvm_new_seed();
 	if (vsvm_parse_options(argc, argv, options, ARRAY_SIZE(options)) &&
 	    option.threads >= 1 && option.threads <= MAX_THREADS &&
-	    (option.seconds || option.ops))
+	    (option.seconds || option.ops || option.cycles)) {
+		option.unbind |= !!option.cycles;
 		return;
+	}
 	fprintf(stderr,
-		"vsvm_oracle [--seed N] [--seconds S] [--ops N] [--threads N] [--unbind]\n"
-		"Defaults are in VSVM_ORACLE_SEED, VSVM_ORACLE_SECONDS and VSVM_ORACLE_UNBIND.\n");
+		"vsvm_oracle [--seed N] [--seconds S] [--ops N] [--threads N] [--unbind] [--cycles N]\n"
+		"--cycles ends the test when the second device has been unbound and bound that often.\n"
+		"Defaults are in VSVM_ORACLE_SEED, _SECONDS, _UNBIND and _CYCLES.\n");
 	exit(2);
 }
 
@@ -1304,7 +1318,10 @@ int main(int argc, char **argv)
 
 	report(vsvm_now_ms() - began, &before);
 	if (option.unbind)
-		ksft_test_result(!unbind_error, "unbind and bind\n");
+		ksft_test_result(!unbind_error && unbinds >= option.cycles,
+				 "unbind and bind\n");
+	ksft_print_msg("device 1: unbound and bound %llu times\n",
+		       (unsigned long long)unbinds);
 	/* After a failure, jobs and children may still use some. */
 	ksft_test_result(!ksft_get_fail_cnt() && check_device_memory(&before),
 			 "device memory is given back\n");

@@ -371,7 +371,8 @@ static long cgroup_slab_settled(void)
 }
 
 #define SPARSE		1024UL
-#define TABLE_STRIDE	(2UL << 20)	/* memory of a table of the device */
+/* The memory of a table of the device, which has entries of eight bytes */
+#define TABLE_STRIDE	((size_t)getpagesize() * getpagesize() / 8)
 #define NODE_STRIDE	(64 * TABLE_STRIDE)	/* and of a node over these */
 #define NODE_SIZE	512	/* at least */
 

@@ -71,6 +71,17 @@ static int to_device(struct _test_data_svm *self)
 			     DRM_VSVM_PLACE_DEVICE);
 }
 
+static int bring_back(struct _test_data_svm *self)
+{
+	return vsvm_bring_back(&self->gpu, self->mem, self->size);
+}
+
+static int bring_page_back(struct _test_data_svm *self, size_t page)
+{
+	return vsvm_bring_back(&self->gpu, self->mem + page * self->page_size,
+			       self->page_size);
+}
+
 static long count_all(struct _test_data_svm *self, uint8_t place)
 {
 	return vsvm_count(&self->gpu, self->mem, self->size, place);
@@ -102,7 +113,7 @@ TEST_F(svm, query)
 	EXPECT_NE(0, q->max_job_ms);
 	EXPECT_NE(0, q->max_advice);
 	EXPECT_NE(0, q->max_ranges);
-	EXPECT_EQ(0, q->pad);
+	EXPECT_EQ(0, q->vram_flags & ~DRM_VSVM_VRAM_COHERENT);
 
 	q->flags = 1;
 	EXPECT_EQ(-EINVAL, vsvm_ioctl(self->gpu.fd, DRM_IOCTL_VSVM_QUERY, q));
@@ -739,6 +750,8 @@ TEST_F_TIMEOUT(svm, round_trip, TIMEOUT)
 
 	ASSERT_EQ(0, to_device(self));
 	EXPECT_EQ(sum, vsvm_checksum(self->mem, self->size));
+	EXPECT_EQ(NPAGES, count_all(self, vsvm_accessed_place(&self->gpu)));
+	EXPECT_EQ(0, bring_back(self));
 	EXPECT_EQ(0, vsvm_wait_used(self->gpu.fd, self->gpu.stats.vram_used));
 }
 
@@ -768,7 +781,7 @@ TEST_F(svm, fault_window)
 	args.fault_window = self->page_size;
 	vsvm_fill(self->mem, self->size, 3);
 	ASSERT_EQ(0, vsvm_ioctl(self->gpu.fd, DRM_IOCTL_VSVM_PREFETCH, &args));
-	vsvm_touch(self->mem + 5 * self->page_size);
+	ASSERT_EQ(0, bring_page_back(self, 5));
 	EXPECT_EQ(1, count_all(self, DRM_VSVM_PLACE_SYSTEM));
 	ASSERT_EQ(0, look(self));
 	EXPECT_EQ(DRM_VSVM_PLACE_SYSTEM, self->pages[5].place);
@@ -838,6 +851,9 @@ TEST_F(svm, timeslice)
 						      self->size,
 						      DRM_VSVM_PLACE_DEVICE);
 	double began;
+
+	if (vsvm_coherent(&self->gpu))
+		SKIP(return, "the CPU accesses device memory in place");
 
 	vsvm_fill(self->mem, self->size, 4);
 	args.timeslice_ms = 300;
@@ -961,6 +977,7 @@ TEST_F(svm, partial_munmap)
 	EXPECT_EQ(NPAGES / 2, count_all(self, DRM_VSVM_PLACE_DEVICE));
 	EXPECT_EQ((long long)half, vsvm_fdinfo(self->gpu.fd, "drm-resident-vram"));
 	EXPECT_EQ(sum, vsvm_checksum(self->mem + half, half));
+	EXPECT_EQ(0, vsvm_bring_back(&self->gpu, self->mem + half, half));
 	EXPECT_EQ(0, vsvm_wait_used(self->gpu.fd, self->gpu.stats.vram_used));
 }
 
@@ -982,7 +999,7 @@ TEST_F(svm, mremap)
 	self->mem = moved;
 	EXPECT_EQ(NPAGES, count_all(self, DRM_VSVM_PLACE_DEVICE));
 	EXPECT_EQ(sum, vsvm_checksum(self->mem, self->size));
-	EXPECT_EQ(NPAGES, count_all(self, DRM_VSVM_PLACE_SYSTEM));
+	EXPECT_EQ(NPAGES, count_all(self, vsvm_accessed_place(&self->gpu)));
 }
 
 TEST_F_TIMEOUT(svm, eviction, TIMEOUT)
@@ -1106,8 +1123,8 @@ TEST_F_TIMEOUT(svm, eviction_for_the_missing, TIMEOUT)
 				   DRM_VSVM_PLACE_DEVICE));
 	EXPECT_EQ(size, used(self));
 
-	vsvm_touch(self->mem + 9 * self->page_size);
-	vsvm_touch(self->mem + 11 * self->page_size);
+	ASSERT_EQ(0, bring_page_back(self, 9));
+	ASSERT_EQ(0, bring_page_back(self, 11));
 	ASSERT_EQ(2, count_all(self, DRM_VSVM_PLACE_SYSTEM));
 	ASSERT_EQ(0, vsvm_ioctl(self->gpu.fd, DRM_IOCTL_VSVM_PREFETCH, &args));
 	EXPECT_EQ(2, args.moved);
@@ -1118,6 +1135,7 @@ TEST_F_TIMEOUT(svm, eviction_for_the_missing, TIMEOUT)
 
 	munmap(mem, size);
 	EXPECT_EQ(-1, vsvm_verify(self->mem, self->size, 15));
+	EXPECT_EQ(0, bring_back(self));
 	EXPECT_EQ(0, vsvm_wait_used(self->gpu.fd, 0));
 }
 
@@ -1142,6 +1160,7 @@ TEST_F_TIMEOUT(svm, eviction_of_the_rest, TIMEOUT)
 	EXPECT_EQ(NPAGES, count_all(self, DRM_VSVM_PLACE_DEVICE));
 	EXPECT_EQ(-1, vsvm_verify(self->mem, self->size, 17));
 	EXPECT_EQ(-1, vsvm_verify(mem, size, 18));
+	EXPECT_EQ(0, bring_back(self));
 	munmap(mem, size);
 	EXPECT_EQ(0, vsvm_wait_used(self->gpu.fd, 0));
 }
@@ -1179,6 +1198,7 @@ TEST_F_TIMEOUT(svm, eviction_for_pinned_pages, TIMEOUT)
 	EXPECT_EQ(NPAGES, count_all(self, DRM_VSVM_PLACE_DEVICE));
 	munmap(mem, size);
 	EXPECT_EQ(-1, vsvm_verify(self->mem, self->size, 16));
+	EXPECT_EQ(0, bring_back(self));
 	EXPECT_EQ(0, vsvm_wait_used(self->gpu.fd, 0));
 }
 
@@ -1244,6 +1264,7 @@ TEST_F(svm, close_keeps_memory)
 	EXPECT_EQ(NPAGES, count_all(self, DRM_VSVM_PLACE_DEVICE));
 	EXPECT_EQ(0, vsvm_fdinfo(self->gpu.fd, "drm-total-vram"));
 	EXPECT_EQ(sum, vsvm_checksum(self->mem, self->size));
+	EXPECT_EQ(0, bring_back(self));
 	EXPECT_EQ(0, vsvm_wait_used(self->gpu.fd, self->gpu.stats.vram_used));
 }
 
@@ -1262,7 +1283,7 @@ TEST_F(svm, fdinfo)
 	EXPECT_EQ(size, vsvm_fdinfo(self->gpu.fd, "drm-total-vram"));
 	EXPECT_EQ(size, vsvm_fdinfo(self->gpu.fd, "drm-resident-vram"));
 
-	vsvm_touch(self->mem);
+	ASSERT_EQ(0, bring_page_back(self, 0));
 	EXPECT_EQ(size, vsvm_fdinfo(self->gpu.fd, "drm-total-vram"));
 	EXPECT_EQ(size - (long long)self->page_size,
 		  vsvm_fdinfo(self->gpu.fd, "drm-resident-vram"));
@@ -1277,8 +1298,10 @@ TEST_F(svm, debugfs)
 	struct drm_vsvm_prefetch args = prefetch_args(self->gpu.vm, self->mem,
 						      self->size,
 						      DRM_VSVM_PLACE_DEVICE);
+	const char *name = vsvm_coherent(&self->gpu) ? "pages-evicted" :
+						       "pages-faulted";
 	long long resident = vsvm_region_figure(0, "resident");
-	long long faulted = vsvm_region_figure(0, "pages-faulted");
+	long long back = vsvm_region_figure(0, name);
 	long long npages = self->size / self->page_size;
 
 	if (resident < 0)
@@ -1287,9 +1310,9 @@ TEST_F(svm, debugfs)
 	args.fault_window = self->page_size;
 	ASSERT_EQ(0, vsvm_ioctl(self->gpu.fd, DRM_IOCTL_VSVM_PREFETCH, &args));
 	EXPECT_EQ(resident + npages, vsvm_region_figure(0, "resident"));
-	vsvm_touch(self->mem);
+	ASSERT_EQ(0, bring_page_back(self, 0));
 	EXPECT_EQ(resident + npages - 1, vsvm_region_figure(0, "resident"));
-	EXPECT_EQ(faulted + 1, vsvm_region_figure(0, "pages-faulted"));
+	EXPECT_EQ(back + 1, vsvm_region_figure(0, name));
 }
 
 static FILE *debugfs_open(const char *name)
@@ -1391,8 +1414,8 @@ TEST_F(svm, debugfs_vms)
 	EXPECT_EQ(1, vms.ranges);
 	EXPECT_STREQ(" mapped device\n", vms.flags);
 
-	/* The CPU takes everything back. */
-	vsvm_touch(self->mem);
+	/* Everything comes back. */
+	ASSERT_EQ(0, bring_back(self));
 	ASSERT_EQ(0, read_vms(self->mem, &vms));
 	EXPECT_EQ(1, vms.ranges);
 	EXPECT_EQ(NULL, strstr(vms.flags, "mapped device"));

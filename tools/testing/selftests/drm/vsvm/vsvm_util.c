@@ -199,16 +199,42 @@ void vsvm_gpu_close(struct vsvm_gpu *gpu)
 	gpu->fd = -1;
 }
 
+/* Move what is in device memory to system memory, wherever else there is some. */
+static int prefetch_back(int fd, uint32_t vm, unsigned long start,
+			 unsigned long end)
+{
+	struct drm_vsvm_prefetch args = {
+		.vm_id = vm,
+		.flags = DRM_VSVM_PREFETCH_PARTIAL,
+		.start = start,
+		.size = end - start,
+		.place = DRM_VSVM_PLACE_SYSTEM,
+	};
+
+	return vsvm_ioctl(fd, DRM_IOCTL_VSVM_PREFETCH, &args);
+}
+
+/* Read each page of a range, as the process would. */
+static void read_range(int mem, unsigned long start, unsigned long end)
+{
+	char byte;
+
+	for (; start < end; start += getpagesize())
+		if (pread(mem, &byte, 1, start) != 1)
+			break;
+}
+
 /*
  * Heap and stack that jobs have used may be on the device, and are never
- * unmapped.  Access all of it, so that it comes back.
+ * unmapped.  Access all of it, so that it comes back, or have it moved, with a
+ * VM if there is one.
  */
-static void touch_heap_and_stack(void)
+static void bring_heap_and_stack_back(int fd, uint32_t vm)
 {
 	int maps = open("/proc/self/maps", O_RDONLY | O_CLOEXEC);
 	int mem = open("/proc/self/mem", O_RDONLY | O_CLOEXEC);
 	unsigned long start, end;
-	char line[256], byte;
+	char line[256];
 	size_t n = 0;
 
 	while (read(maps, line + n, 1) == 1) {
@@ -221,12 +247,27 @@ static void touch_heap_and_stack(void)
 		if ((!strstr(line, "[heap]") && !strstr(line, "[stack]")) ||
 		    sscanf(line, "%lx-%lx", &start, &end) != 2)
 			continue;
-		for (; start < end; start += getpagesize())
-			if (pread(mem, &byte, 1, start) != 1)
-				break;
+		if (vm)
+			prefetch_back(fd, vm, start, end);
+		else
+			read_range(mem, start, end);
 	}
 	close(mem);
 	close(maps);
+}
+
+static void free_heap_and_stack(int fd)
+{
+	struct drm_vsvm_query query;
+	uint32_t vm = 0;
+
+	if (!vsvm_query(fd, &query) &&
+	    query.vram_flags & DRM_VSVM_VRAM_COHERENT &&
+	    vsvm_vm_create(fd, &vm))
+		return;
+	bring_heap_and_stack_back(fd, vm);
+	if (vm)
+		vsvm_vm_destroy(fd, vm);
 }
 
 /*
@@ -245,7 +286,7 @@ int vsvm_wait_used_ms(int fd, uint64_t used, unsigned int timeout_ms)
 		if (ret || stats.vram_used <= used)
 			return ret;
 		if (!touched)
-			touch_heap_and_stack();
+			free_heap_and_stack(fd);
 		touched = true;
 		usleep(1000);
 	} while (vsvm_now_ms() < end);
@@ -268,6 +309,18 @@ int vsvm_prefetch(const struct vsvm_gpu *gpu, void *addr, size_t size,
 	};
 
 	return vsvm_ioctl(gpu->fd, DRM_IOCTL_VSVM_PREFETCH, &args);
+}
+
+int vsvm_bring_back(const struct vsvm_gpu *gpu, void *addr, size_t size)
+{
+	size_t i;
+
+	if (vsvm_coherent(gpu))
+		return vsvm_prefetch(gpu, addr, size, DRM_VSVM_PLACE_SYSTEM);
+
+	for (i = 0; i < size; i += getpagesize())
+		vsvm_touch((char *)addr + i);
+	return 0;
 }
 
 int vsvm_advise(const struct vsvm_gpu *gpu, void *addr, size_t size,
@@ -327,15 +380,37 @@ int vsvm_pagemap(const void *addr, size_t npages, uint8_t *state)
 	return ret;
 }
 
-/* Whether the kernel's view of a page is consistent with the driver's. */
-static bool witnesses_agree(uint8_t place, uint8_t pagemap)
+/* Whether the CPU accesses the memory of a device in place; it is asked once. */
+static bool device_is_coherent(unsigned int device)
 {
-	switch (place) {
+	static int known[8];
+	struct drm_vsvm_query query;
+	int fd, ret, answer;
+
+	if (device < ARRAY_SIZE(known) && known[device])
+		return known[device] > 0;
+
+	fd = vsvm_open(device);
+	if (fd < 0)
+		return false;
+	ret = vsvm_query(fd, &query);
+	close(fd);
+	answer = !ret && query.vram_flags & DRM_VSVM_VRAM_COHERENT ? 1 : -1;
+	if (device < ARRAY_SIZE(known))
+		known[device] = answer;
+	return answer > 0;
+}
+
+/* Whether the kernel's view of a page is consistent with the driver's. */
+static bool witnesses_agree(const struct drm_vsvm_page *page, uint8_t pagemap)
+{
+	switch (page->place) {
 	case DRM_VSVM_PLACE_SYSTEM:
 		return pagemap == VSVM_PAGEMAP_PRESENT;
 	case DRM_VSVM_PLACE_DEVICE:
 	case DRM_VSVM_PLACE_PEER:
-		return pagemap == VSVM_PAGEMAP_SWAPPED;
+		return pagemap == (device_is_coherent(page->device) ?
+				   VSVM_PAGEMAP_PRESENT : VSVM_PAGEMAP_SWAPPED);
 	case DRM_VSVM_PLACE_NONE:
 		/*
 		 * Pages that are really swapped out are in no memory, either.
@@ -366,7 +441,7 @@ static long count_pages(const struct vsvm_gpu *gpu, const void *addr, size_t n,
 		ret = vsvm_pagemap(addr, n, pagemap);
 	for (i = 0; i < n && !ret; i++) {
 		count += pages[i].place == place;
-		if (!witnesses_agree(pages[i].place, pagemap[i]))
+		if (!witnesses_agree(&pages[i], pagemap[i]))
 			ret = -EILSEQ;
 	}
 	return ret ? ret : count;
@@ -887,6 +962,12 @@ long vsvm_file_figure(const char *path, const char *name)
 	return value;
 }
 
+bool vsvm_huge_is(size_t size)
+{
+	return vsvm_file_figure("/sys/kernel/mm/transparent_hugepage/hpage_pmd_size",
+				"") == (long)size;
+}
+
 long vsvm_mapped_huge(const void *mem, size_t size)
 {
 	unsigned long start, end, kib;
@@ -907,6 +988,29 @@ long vsvm_mapped_huge(const void *mem, size_t size)
 	}
 	fclose(file);
 	return sum;
+}
+
+/* Memory that was just written to shows it, if there are such bits. */
+bool vsvm_has_soft_dirty(void)
+{
+	size_t page = getpagesize();
+	uint64_t entry = 0;
+	char *mem;
+	int fd;
+
+	mem = vsvm_alloc(page, page);
+	if (!mem)
+		return false;
+	*mem = 1;
+	fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+	if (fd >= 0) {
+		if (pread(fd, &entry, sizeof(entry),
+			  (uintptr_t)mem / page * sizeof(entry)) < 0)
+			entry = 0;
+		close(fd);
+	}
+	munmap(mem, page);
+	return entry >> 55 & 1;
 }
 
 /* A kernel with kmemleak has all the other checks, too. */

@@ -66,6 +66,26 @@ int vsvm_advise(const struct vsvm_gpu *gpu, void *addr, size_t size,
 		uint32_t advice);
 int vsvm_residency(const struct vsvm_gpu *gpu, const void *addr, size_t size,
 		   struct drm_vsvm_page *pages);
+
+/* Whether the CPU accesses device memory in place */
+static inline bool vsvm_coherent(const struct vsvm_gpu *gpu)
+{
+	return gpu->query.vram_flags & DRM_VSVM_VRAM_COHERENT;
+}
+
+/*
+ * Have memory come back to system memory: accesses of the CPU do that, but leave
+ * it where it is if the memory is coherent.
+ */
+int vsvm_bring_back(const struct vsvm_gpu *gpu, void *addr, size_t size);
+
+/* The place of pages that were on the device when the CPU accessed them */
+static inline uint8_t vsvm_accessed_place(const struct vsvm_gpu *gpu)
+{
+	return vsvm_coherent(gpu) ? DRM_VSVM_PLACE_DEVICE :
+				    DRM_VSVM_PLACE_SYSTEM;
+}
+
 int vsvm_pagemap(const void *addr, size_t npages, uint8_t *state);
 
 /*
@@ -162,8 +182,12 @@ double vsvm_now_ms(void);
 int vsvm_write_file(const char *path, const char *text);
 /* The number behind a name in a file like /proc/meminfo, or -1; "": the first. */
 long vsvm_file_figure(const char *path, const char *name);
+/* Whether the huge pages of this machine have that size. */
+bool vsvm_huge_is(size_t size);
 /* Bytes of the mappings that overlap @mem that are mapped by huge pages, or -1 */
 long vsvm_mapped_huge(const void *mem, size_t size);
+/* Whether the kernel keeps track of the pages that are written to. */
+bool vsvm_has_soft_dirty(void);
 /* Whether the kernel has the checks that make it many times slower. */
 bool vsvm_debug_kernel(void);
 /* Wait for a child.  Return its wait status, or -ECHILD. */
