@@ -397,7 +397,8 @@ struct drm_pagemap_migration {
  * enum drm_pagemap_counter - counters of a region
  * @DRM_PAGEMAP_PAGES_TO_DEVMEM: Pages migrated to the region, from anywhere.
  * @DRM_PAGEMAP_PAGES_FAULTED: Pages that CPU faults migrated to RAM.
- * @DRM_PAGEMAP_PAGES_EVICTED: Pages that eviction migrated to RAM.
+ * @DRM_PAGEMAP_PAGES_EVICTED: Pages that eviction, or
+ *                             drm_pagemap_coherent_to_ram(), migrated to RAM.
  * @DRM_PAGEMAP_CPU_FAULTS: CPU faults served by a migration.
  * @DRM_PAGEMAP_TIMESLICE_SLEEPS: CPU faults that slept for the timeslice.
  * @DRM_PAGEMAP_TO_DEVMEM_FAILS: Migrations to the region that failed.

@@ -1099,7 +1099,8 @@ static long drm_gpusvm_evict_pass(struct drm_gpusvm_walk *walk)
  * Acts like CPU accesses to the device pages of all devices with the owner
  * cookie of @gpusvm, and ends their timeslice.  Other pages, and memory that
  * cannot be read, are left as they are.  Unlike drm_pagemap_evict_to_ram(),
- * works by the process's addresses.
+ * works by the process's addresses.  Coherent pages, which an access leaves where
+ * they are, are migrated.
  *
  * Context: Process context, may sleep.  With the driver's lock held, in any
  * mode, and neither the mmap lock nor &drm_gpusvm.notifier_lock.

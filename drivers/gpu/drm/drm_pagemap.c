@@ -2133,9 +2133,9 @@ static int drm_pagemap_migrate_gated(struct drm_pagemap_devmem_move *m)
  * * -EINVAL: the range is empty, inverted, not page aligned, larger than the
  *   allocation, goes beyond the VMA, or the VMA is special; unknown flags; the
  *   allocation is not of this memory; the driver gave pages that are in use, not
- *   device-private, of another owner, of another region, without a reference to
+ *   device pages, of another owner, of another region, without a reference to
  *   their struct pages (see drm_pagemap_region_get_pages()) or, without a region,
- *   of several struct dev_pagemap.
+ *   coherent or of several struct dev_pagemap.
  * * -ENOENT: no VMA at the start of the range.
  * * -EBUSY: not anonymous memory, or a page cannot move now: it is pinned, is
  *   being migrated already, is in device memory (but see above), or is part of a
