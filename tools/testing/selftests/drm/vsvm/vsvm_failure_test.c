@@ -147,7 +147,7 @@ static int access_page(char *addr, enum access access)
 	else if (access == POISON)
 		code = madvise(addr, getpagesize(), MADV_HWPOISON) ? -errno : 0;
 	else if (access == WRITE)
-		*(_Atomic char *)addr = 1;
+		__atomic_store_n(addr, 1, __ATOMIC_RELAXED);
 	else
 		vsvm_touch(addr);
 	sigaction(SIGBUS, &old, NULL);
