@@ -160,6 +160,75 @@ int vsvm_vm_destroy(int fd, uint32_t vm)
 	return vsvm_ioctl(fd, DRM_IOCTL_VSVM_VM_DESTROY, &args);
 }
 
+/* Move what is in device memory to system memory, wherever else there is some. */
+static void prefetch_back(int fd, uint32_t vm, unsigned long start,
+			  unsigned long end)
+{
+	struct drm_vsvm_prefetch args = {
+		.vm_id = vm,
+		.flags = DRM_VSVM_PREFETCH_PARTIAL,
+		.start = start,
+		.size = end - start,
+		.place = DRM_VSVM_PLACE_SYSTEM,
+	};
+
+	vsvm_ioctl(fd, DRM_IOCTL_VSVM_PREFETCH, &args);
+}
+
+/* Read each page of a range, as the process would, and write it, too. */
+static void access_range(int mem, unsigned long start, unsigned long end,
+			 bool write)
+{
+	char byte;
+
+	for (; start < end; start += getpagesize())
+		if (pread(mem, &byte, 1, start) != 1 ||
+		    (write && pwrite(mem, &byte, 1, start) != 1))
+			break;
+}
+
+/*
+ * Heap and stack that jobs have used may be on the device, and are never
+ * unmapped.  Access all of it, so that it comes back, or have it moved, with a
+ * VM if there is one.
+ */
+static void for_heap_and_stack(int fd, uint32_t vm, bool write)
+{
+	int maps = open("/proc/self/maps", O_RDONLY | O_CLOEXEC);
+	int mem = open("/proc/self/mem", O_RDWR | O_CLOEXEC);
+	unsigned long start, end;
+	char line[256];
+	size_t n = 0;
+
+	while (read(maps, line + n, 1) == 1) {
+		if (line[n] != '\n') {
+			n += n < sizeof(line) - 1;
+			continue;
+		}
+		line[n] = '\0';
+		n = 0;
+		if ((!strstr(line, "[heap]") && !strstr(line, "[stack]")) ||
+		    sscanf(line, "%lx-%lx", &start, &end) != 2)
+			continue;
+		if (vm)
+			prefetch_back(fd, vm, start, end);
+		else
+			access_range(mem, start, end, write);
+	}
+	close(mem);
+	close(maps);
+}
+
+/*
+ * What is shared with the parent since fork() moves to the device for both.  The
+ * copy that the next write makes is in RAM, but the parent still has the page in
+ * coherent memory, where no access brings it back.  So have pages of our own.
+ */
+static void unshare_heap_and_stack(void)
+{
+	for_heap_and_stack(-1, 0, true);
+}
+
 int vsvm_gpu_open(struct vsvm_gpu *gpu, unsigned int device)
 {
 	int ret;
@@ -177,6 +246,8 @@ int vsvm_gpu_open(struct vsvm_gpu *gpu, unsigned int device)
 	if (ret)
 		goto err_close;
 
+	if (vsvm_coherent(gpu))
+		unshare_heap_and_stack();
 	gpu->result = mmap(NULL, getpagesize(), PROT_READ | PROT_WRITE,
 			   MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (gpu->result != MAP_FAILED)
@@ -199,63 +270,6 @@ void vsvm_gpu_close(struct vsvm_gpu *gpu)
 	gpu->fd = -1;
 }
 
-/* Move what is in device memory to system memory, wherever else there is some. */
-static int prefetch_back(int fd, uint32_t vm, unsigned long start,
-			 unsigned long end)
-{
-	struct drm_vsvm_prefetch args = {
-		.vm_id = vm,
-		.flags = DRM_VSVM_PREFETCH_PARTIAL,
-		.start = start,
-		.size = end - start,
-		.place = DRM_VSVM_PLACE_SYSTEM,
-	};
-
-	return vsvm_ioctl(fd, DRM_IOCTL_VSVM_PREFETCH, &args);
-}
-
-/* Read each page of a range, as the process would. */
-static void read_range(int mem, unsigned long start, unsigned long end)
-{
-	char byte;
-
-	for (; start < end; start += getpagesize())
-		if (pread(mem, &byte, 1, start) != 1)
-			break;
-}
-
-/*
- * Heap and stack that jobs have used may be on the device, and are never
- * unmapped.  Access all of it, so that it comes back, or have it moved, with a
- * VM if there is one.
- */
-static void bring_heap_and_stack_back(int fd, uint32_t vm)
-{
-	int maps = open("/proc/self/maps", O_RDONLY | O_CLOEXEC);
-	int mem = open("/proc/self/mem", O_RDONLY | O_CLOEXEC);
-	unsigned long start, end;
-	char line[256];
-	size_t n = 0;
-
-	while (read(maps, line + n, 1) == 1) {
-		if (line[n] != '\n') {
-			n += n < sizeof(line) - 1;
-			continue;
-		}
-		line[n] = '\0';
-		n = 0;
-		if ((!strstr(line, "[heap]") && !strstr(line, "[stack]")) ||
-		    sscanf(line, "%lx-%lx", &start, &end) != 2)
-			continue;
-		if (vm)
-			prefetch_back(fd, vm, start, end);
-		else
-			read_range(mem, start, end);
-	}
-	close(mem);
-	close(maps);
-}
-
 static void free_heap_and_stack(int fd)
 {
 	struct drm_vsvm_query query;
@@ -265,7 +279,7 @@ static void free_heap_and_stack(int fd)
 	    query.vram_flags & DRM_VSVM_VRAM_COHERENT &&
 	    vsvm_vm_create(fd, &vm))
 		return;
-	bring_heap_and_stack_back(fd, vm);
+	for_heap_and_stack(fd, vm, false);
 	if (vm)
 		vsvm_vm_destroy(fd, vm);
 }
@@ -276,18 +290,19 @@ static void free_heap_and_stack(int fd)
  */
 int vsvm_wait_used_ms(int fd, uint64_t used, unsigned int timeout_ms)
 {
-	double end = vsvm_now_ms() + timeout_ms;
+	double end = vsvm_now_ms() + timeout_ms, next = 0;
 	struct drm_vsvm_stats stats;
-	bool touched = false;
 	int ret;
 
 	do {
 		ret = vsvm_stats(fd, &stats);
 		if (ret || stats.vram_used <= used)
 			return ret;
-		if (!touched)
+		/* Once more, should a page have been busy. */
+		if (vsvm_now_ms() >= next) {
 			free_heap_and_stack(fd);
-		touched = true;
+			next = vsvm_now_ms() + 500;
+		}
 		usleep(1000);
 	} while (vsvm_now_ms() < end);
 	return -ETIME;
