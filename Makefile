@@ -3,10 +3,10 @@
 #   BUILD=DIR   where everything is built (default: build)    KSRC=DIR  another linux-6.12.y source
 #   SECONDS=N SEED=N  for "make soak"
 #   JOBS=N      parallel jobs (default: all processors)       FORCE=1   let "make tree" drop commits
-#   PATCHES="1 15 70-73"  for "make each"
+#   CYCLES=N    for "make modules"    PATCHES="1 15 70-73"  for "make each"
 #   ACCEL=tcg|kvm  what QEMU uses (default: KVM if a kernel boots on it)
 
-export BUILD KSRC JOBS FORCE ACCEL PATCHES
+export BUILD KSRC JOBS FORCE ACCEL CYCLES PATCHES
 MAKEFLAGS += --no-print-directory
 
 help:			## list the targets
@@ -38,6 +38,8 @@ arm64:			## run the test suites on an emulated arm64 machine
 	@scripts/test arm64
 configs:		## compile what the series changes with clang, for i386, UML and arm64, without parts of mm, ...
 	@scripts/configs
+modules:		## load and unload the modules 1000 times (CYCLES=N), while programs use them
+	@scripts/test modules
 hmm-base:		## run the kernel's hmm-tests on the base and compare with the series
 	@scripts/hmm-base
 bench:			## measure what a page costs, in instructions: layer, hand-written code, vsvm, huge pages
@@ -61,4 +63,4 @@ clean:			## delete built kernels and logs, keep the git tree and downloads
 distclean:		## delete all of build/, also the git tree
 	@scripts/clean all
 
-.PHONY: help demo test kunit soak replug tree export check kcsan each kernel arm64 configs hmm-base bench profile docs coverage mutants mbox vanilla older clean distclean
+.PHONY: help demo test kunit soak replug tree export check kcsan each kernel arm64 configs modules hmm-base bench profile docs coverage mutants mbox vanilla older clean distclean
