@@ -3343,9 +3343,8 @@ static void test_huge_found_in_use(struct kunit *test, bool off_lru)
 	KUNIT_EXPECT_EQ(test, PageLRU(grab.page), !off_lru);
 	KUNIT_EXPECT_TRUE(test, PageAnonExclusive(grab.page));
 	if (off_lru)
-		folio_putback_lru(page_folio(grab.page));
-	else
-		put_page(grab.page);
+		folio_add_lru(page_folio(grab.page));
+	put_page(grab.page);
 	KUNIT_EXPECT_TRUE(test, test_is_huge(addr));
 	test_huge_check(test, addr, NULL);
 	KUNIT_EXPECT_EQ(test, test_huge_migrate(addr, PMD_SIZE),
@@ -3494,8 +3493,9 @@ static void migrate_device_test_large_beside_base(struct kunit *test)
 		KUNIT_EXPECT_FALSE(test, PageLocked(page[i]));
 		KUNIT_EXPECT_TRUE(test, page_mapped(page[i]));
 	}
-	folio_putback_lru(page_folio(page[0]));
-	put_page(page[1]);
+	folio_add_lru(page_folio(page[0]));
+	for (i = 0; i < ARRAY_SIZE(page); i++)
+		put_page(page[i]);
 	test_huge_check(test, addr, NULL);
 	test_huge_free(test, addr);
 }
