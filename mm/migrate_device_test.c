@@ -1336,8 +1336,8 @@ static void test_flush_probe(void *data, int reason, unsigned long pages)
 {
 	struct test_flush_lock *lock = data;
 
-	/* The scheduler may flush, too. */
-	if (current != lock->task || reason == TLB_FLUSH_ON_TASK_SWITCH)
+	/* Not what the scheduler and other CPUs do, nor the IPI besides */
+	if (current != lock->task || reason != TLB_LOCAL_MM_SHOOTDOWN)
 		return;
 	lock->flushes++;
 	lock->unlocked += !spin_is_locked(lock->ptl);
