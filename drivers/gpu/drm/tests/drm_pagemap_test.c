@@ -985,6 +985,8 @@ struct drm_pagemap_run_param {
 	unsigned long expected;
 };
 
+#define HIGH_PFN	(1UL << (BITS_PER_LONG - 13))
+
 static const struct drm_pagemap_run_param drm_pagemap_run_params[] = {
 	{ "one page", { 7, 8 }, 1, 100, 1 },
 	{ "two in a row", { 7, 8, 9 }, 2, 100, 2 },
@@ -1000,7 +1002,7 @@ static const struct drm_pagemap_run_param drm_pagemap_run_params[] = {
 	{ "back in step after a gap", { 7, 8, 0, 10, 11 }, 5, 100, 2 },
 	{ "page 0", { 0, 1, 2, 0 }, 4, 100, 3 },
 	{ "page 0 twice", { 0, 0 }, 2, 100, 1 },
-	{ "high pages", { 1UL << 51, (1UL << 51) + 1, 1UL << 51 }, 3, 100, 2 },
+	{ "high pages", { HIGH_PFN, HIGH_PFN + 1, HIGH_PFN }, 3, 100, 2 },
 };
 
 KUNIT_ARRAY_PARAM_DESC(drm_pagemap_run, drm_pagemap_run_params, name);
