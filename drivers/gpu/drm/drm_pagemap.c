@@ -1887,8 +1887,8 @@ static bool drm_pagemap_is_coherent(const struct drm_pagemap_region *region)
 }
 
 /*
- * The same for coherent memory, where a pin may keep pages in place that cannot
- * be collected then: by their pfns.
+ * Find the pages of coherent memory that were in place by their pfns: one that is
+ * pinned there cannot be collected.
  */
 static void drm_pagemap_count_coherent(struct drm_pagemap_devmem_move *m)
 {

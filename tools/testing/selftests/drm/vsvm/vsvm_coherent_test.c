@@ -384,25 +384,6 @@ TEST_F(coherent, mprotect)
 	EXPECT_EQ(-1, vsvm_verify(self->mem, self->size, 1));
 }
 
-/* Number of pages with a bit of /proc/self/pagemap set */
-static long count_bits(void *mem, uint64_t bit)
-{
-	off_t pos = (uintptr_t)mem / getpagesize() * 8;
-	uint64_t entry[NPAGES];
-	long n = 0;
-	int fd, i;
-
-	fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		return -errno;
-	if (pread(fd, entry, sizeof(entry), pos) != sizeof(entry))
-		n = -EIO;
-	close(fd);
-	for (i = 0; i < NPAGES && n >= 0; i++)
-		n += !!(entry[i] & bit);
-	return n;
-}
-
 /* Writes of either are recorded, and the record comes back with the page. */
 TEST_F(coherent, soft_dirty)
 {
@@ -411,17 +392,17 @@ TEST_F(coherent, soft_dirty)
 	ASSERT_EQ(0, to_device(&self->gpu, self->mem, self->size));
 	ASSERT_EQ(0, vsvm_gpu_fill(&self->gpu, self->mem, self->size, 1));
 	ASSERT_EQ(0, vsvm_write_file("/proc/self/clear_refs", "4"));
-	if (count_bits(self->mem, PM_SOFT_DIRTY))
+	if (vsvm_count_bits(self->mem, NPAGES, PM_SOFT_DIRTY))
 		SKIP(return, "no soft-dirty bits");
 	vsvm_fill(self->mem, part, 2);
-	EXPECT_EQ(NPAGES / 4, count_bits(self->mem, PM_SOFT_DIRTY));
+	EXPECT_EQ(NPAGES / 4, vsvm_count_bits(self->mem, NPAGES, PM_SOFT_DIRTY));
 	ASSERT_EQ(0, vsvm_gpu_fill(&self->gpu, self->mem + part, part, 3));
-	EXPECT_EQ(NPAGES / 2, count_bits(self->mem, PM_SOFT_DIRTY));
+	EXPECT_EQ(NPAGES / 2, vsvm_count_bits(self->mem, NPAGES, PM_SOFT_DIRTY));
 	EXPECT_EQ(NPAGES, on_device(&self->gpu, self->mem, self->size));
 	ASSERT_EQ(0, to_system(&self->gpu, self->mem, self->size));
-	EXPECT_EQ(NPAGES / 2, count_bits(self->mem, PM_SOFT_DIRTY));
+	EXPECT_EQ(NPAGES / 2, vsvm_count_bits(self->mem, NPAGES, PM_SOFT_DIRTY));
 	ASSERT_EQ(0, to_device(&self->gpu, self->mem, self->size));
-	EXPECT_EQ(NPAGES / 2, count_bits(self->mem, PM_SOFT_DIRTY));
+	EXPECT_EQ(NPAGES / 2, vsvm_count_bits(self->mem, NPAGES, PM_SOFT_DIRTY));
 	EXPECT_EQ(-1, vsvm_verify(self->mem, part, 2));
 	EXPECT_EQ(-1, vsvm_verify_value(self->mem + part, part, 3));
 }
@@ -448,18 +429,18 @@ TEST_F(coherent, uffd_wp)
 	/* On the device, and before it goes there again */
 	ASSERT_EQ(0, to_device(&self->gpu, self->mem, self->size));
 	ASSERT_EQ(0, ioctl(fd, UFFDIO_WRITEPROTECT, &wp));
-	EXPECT_EQ(NPAGES / 2, count_bits(self->mem, PM_UFFD_WP));
+	EXPECT_EQ(NPAGES / 2, vsvm_count_bits(self->mem, NPAGES, PM_UFFD_WP));
 	EXPECT_EQ(EFAULT, vsvm_gpu_fill(&self->gpu, self->mem, 8, 2));
 	ASSERT_EQ(0, to_system(&self->gpu, self->mem, self->size));
-	EXPECT_EQ(NPAGES / 2, count_bits(self->mem, PM_UFFD_WP));
+	EXPECT_EQ(NPAGES / 2, vsvm_count_bits(self->mem, NPAGES, PM_UFFD_WP));
 	ASSERT_EQ(0, to_device(&self->gpu, self->mem, self->size));
-	EXPECT_EQ(NPAGES / 2, count_bits(self->mem, PM_UFFD_WP));
+	EXPECT_EQ(NPAGES / 2, vsvm_count_bits(self->mem, NPAGES, PM_UFFD_WP));
 	EXPECT_EQ(EFAULT, vsvm_gpu_fill(&self->gpu, self->mem, 8, 2));
 	EXPECT_EQ(0, vsvm_gpu_fill(&self->gpu, self->mem + self->size / 2,
 				   self->size / 2, 3));
 	wp.mode = 0;
 	ASSERT_EQ(0, ioctl(fd, UFFDIO_WRITEPROTECT, &wp));
-	EXPECT_EQ(0, count_bits(self->mem, PM_UFFD_WP));
+	EXPECT_EQ(0, vsvm_count_bits(self->mem, NPAGES, PM_UFFD_WP));
 	EXPECT_EQ(-1, vsvm_verify(self->mem, self->size / 2, 1));
 	EXPECT_EQ(0, vsvm_gpu_fill(&self->gpu, self->mem, 8, 2));
 	close(fd);

@@ -289,25 +289,6 @@ TEST_F(peer, fork)
 	close(go[1]);
 }
 
-/* Number of pages with a bit of /proc/self/pagemap set */
-static long count_bits(void *mem, uint64_t bit)
-{
-	off_t pos = (uintptr_t)mem / getpagesize() * 8;
-	uint64_t entry[NPAGES];
-	long n = 0;
-	int fd, i;
-
-	fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		return -errno;
-	if (pread(fd, entry, sizeof(entry), pos) != sizeof(entry))
-		n = -EIO;
-	close(fd);
-	for (i = 0; i < NPAGES && n >= 0; i++)
-		n += !!(entry[i] & bit);
-	return n;
-}
-
 /* The record of writes goes with the page. */
 TEST_F(peer, soft_dirty)
 {
@@ -318,13 +299,13 @@ TEST_F(peer, soft_dirty)
 	ASSERT_EQ(0, to_device(&self->gpu[0], self->mem, self->size));
 	ASSERT_EQ(0, vsvm_write_file("/proc/self/clear_refs", "4"));
 	ASSERT_EQ(0, to_device(&self->gpu[1], self->mem, self->size));
-	EXPECT_EQ(0, count_bits(self->mem, PM_SOFT_DIRTY));
+	EXPECT_EQ(0, vsvm_count_bits(self->mem, NPAGES, PM_SOFT_DIRTY));
 	ASSERT_EQ(0, vsvm_gpu_fill(&self->gpu[1], self->mem, half, 2));
-	EXPECT_EQ(NPAGES / 2, count_bits(self->mem, PM_SOFT_DIRTY));
+	EXPECT_EQ(NPAGES / 2, vsvm_count_bits(self->mem, NPAGES, PM_SOFT_DIRTY));
 	ASSERT_EQ(0, to_device(&self->gpu[0], self->mem, self->size));
-	EXPECT_EQ(NPAGES / 2, count_bits(self->mem, PM_SOFT_DIRTY));
+	EXPECT_EQ(NPAGES / 2, vsvm_count_bits(self->mem, NPAGES, PM_SOFT_DIRTY));
 	EXPECT_EQ(-1, vsvm_verify_value(self->mem, half, 2));
-	EXPECT_EQ(NPAGES / 2, count_bits(self->mem, PM_SOFT_DIRTY));
+	EXPECT_EQ(NPAGES / 2, vsvm_count_bits(self->mem, NPAGES, PM_SOFT_DIRTY));
 }
 
 /* So does the write protection of userfaultfd. */
@@ -349,12 +330,12 @@ TEST_F(peer, uffd_wp)
 		SKIP(return, "no write protection");
 	ASSERT_EQ(0, to_device(&self->gpu[0], self->mem, self->size));
 	ASSERT_EQ(0, ioctl(fd, UFFDIO_WRITEPROTECT, &wp));
-	ASSERT_EQ(NPAGES / 2, count_bits(self->mem, PM_UFFD_WP));
+	ASSERT_EQ(NPAGES / 2, vsvm_count_bits(self->mem, NPAGES, PM_UFFD_WP));
 	ASSERT_EQ(0, to_device(&self->gpu[1], self->mem, self->size));
-	EXPECT_EQ(NPAGES / 2, count_bits(self->mem, PM_UFFD_WP));
+	EXPECT_EQ(NPAGES / 2, vsvm_count_bits(self->mem, NPAGES, PM_UFFD_WP));
 	wp.mode = 0;
 	ASSERT_EQ(0, ioctl(fd, UFFDIO_WRITEPROTECT, &wp));
-	EXPECT_EQ(0, count_bits(self->mem, PM_UFFD_WP));
+	EXPECT_EQ(0, vsvm_count_bits(self->mem, NPAGES, PM_UFFD_WP));
 	EXPECT_EQ(-1, vsvm_verify(self->mem, self->size, 1));
 	close(fd);
 }

@@ -395,6 +395,27 @@ int vsvm_pagemap(const void *addr, size_t npages, uint8_t *state)
 	return ret;
 }
 
+long vsvm_count_bits(const void *addr, size_t npages, uint64_t bit)
+{
+	off_t pos = (uintptr_t)addr / getpagesize() * sizeof(uint64_t);
+	uint64_t entry;
+	long n = 0;
+	int fd;
+
+	fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	for (; npages; npages--, pos += sizeof(entry)) {
+		if (pread(fd, &entry, sizeof(entry), pos) != sizeof(entry)) {
+			n = -EIO;
+			break;
+		}
+		n += !!(entry & bit);
+	}
+	close(fd);
+	return n;
+}
+
 /* Whether the CPU accesses the memory of a device in place; it is asked once. */
 static bool device_is_coherent(unsigned int device)
 {

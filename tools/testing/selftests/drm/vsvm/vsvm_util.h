@@ -87,6 +87,8 @@ static inline uint8_t vsvm_accessed_place(const struct vsvm_gpu *gpu)
 }
 
 int vsvm_pagemap(const void *addr, size_t npages, uint8_t *state);
+/* Number of pages with a bit of /proc/self/pagemap set */
+long vsvm_count_bits(const void *addr, size_t npages, uint64_t bit);
 
 /*
  * Number of pages of the range that are in @place; -EILSEQ if the driver and the
