@@ -22,7 +22,7 @@ soak:			## run random operations against a model on the debug kernel, for SECOND
 	@scripts/soak $(or $(SECONDS),600) $(SEED)
 replug:			## unbind and bind a device CYCLES=1000 times while the oracle runs; CONFIG=x86_64-debug
 	@scripts/replug $(or $(CYCLES),1000) $(CONFIG)
-endure:			## 10^6 operations of the oracle and the fuzzer each, with KASAN, KCSAN and swiotlb=force (hours; goes on)
+endure:			## 10^6 operations of the oracle and the fuzzer each, with KASAN and with KCSAN (hours; goes on where it was ended)
 	@scripts/endure -n $(or $(N),1000000)
 tree:			## make an ordinary git tree with the series applied, one commit per patch: build/linux
 	@scripts/tree

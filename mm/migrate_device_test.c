@@ -2228,7 +2228,7 @@ static void migrate_device_test_free_page_has_no_flags(struct kunit *test)
 	page = buf.dev_page[0];
 	KUNIT_EXPECT_NE(test, test_content_flags(page), 0);
 	KUNIT_EXPECT_TRUE(test, PageReserved(page));
-	folio_set_active(page_folio(page));
+	folio_set_workingset(page_folio(page));
 	test_buf_unmap(test, &buf);
 	KUNIT_EXPECT_EQ(test, test_content_flags(page), 0);
 	KUNIT_EXPECT_TRUE(test, PageReserved(page));
@@ -2237,7 +2237,7 @@ static void migrate_device_test_free_page_has_no_flags(struct kunit *test)
 	test_buf_init(test, &buf, 1);
 	test_buf_to_device(test, &buf);
 	page = buf.dev_page[0];
-	KUNIT_EXPECT_FALSE(test, folio_test_active(page_folio(page)));
+	KUNIT_EXPECT_FALSE(test, folio_test_workingset(page_folio(page)));
 	test_buf_check(test, &buf);
 	KUNIT_EXPECT_EQ(test, test_content_flags(page), 0);
 	test_buf_unmap(test, &buf);

@@ -649,10 +649,9 @@ void drm_pagemap_parts_fini(struct drm_pagemap_region *region)
 	unsigned long i;
 
 	shrinker_free(region->shrinker);
-	if (region->reclaim_wq) {
-		cancel_work_sync(&region->reclaim_work);
+	/* Does what the shrinker has queued, if anything. */
+	if (region->reclaim_wq)
 		destroy_workqueue(region->reclaim_wq);
-	}
 
 	guard(mutex)(&region->make_lock);
 	for (i = 0; region->parts && i < region->nparts; i++)

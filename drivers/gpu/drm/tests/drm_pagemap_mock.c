@@ -30,7 +30,7 @@
 
 static unsigned long long coherent;
 module_param(coherent, ullong, 0400);
-MODULE_PARM_DESC(coherent, "Physical address of 48 MiB, set aside by memmap=48M$ADDRESS, for devices with coherent memory");
+MODULE_PARM_DESC(coherent, "Physical address of 12288 pages set aside at boot (memmap=48M$ADDRESS), for devices with coherent memory");
 
 /* Address bits of a pool on the bus between connected devices */
 #define PAGEMAP_MOCK_BUS_SHIFT	40
@@ -709,13 +709,18 @@ unsigned long pagemap_mock_mmap(struct kunit *test, unsigned long npages,
 	return area == addr ? addr : 0;
 }
 
-/* The same as with madvise(MADV_HUGEPAGE). */
+/*
+ * The same as with madvise(MADV_HUGEPAGE).  Skips the case if it is more than a
+ * device has memory: with pages of 64K, huge pages are of 512M.
+ */
 unsigned long pagemap_mock_mmap_thp(struct kunit *test, unsigned long npages)
 {
-	unsigned long addr = pagemap_mock_mmap(test, npages,
-					       PROT_READ | PROT_WRITE);
 	struct vm_area_struct *vma;
+	unsigned long addr;
 
+	if (npages << PAGE_SHIFT > PAGEMAP_MOCK_POOL_SIZE)
+		kunit_skip(test, "not enough device memory");
+	addr = pagemap_mock_mmap(test, npages, PROT_READ | PROT_WRITE);
 	if (!addr)
 		return 0;
 
@@ -901,6 +906,18 @@ unsigned long pagemap_mock_in_use(struct pagemap_mock_dev *mdev)
 
 	for (i = 0; i < mdev->region->npages; i++)
 		n += !!page_count(pfn_to_page(mdev->region->start_pfn + i));
+
+	return n;
+}
+
+/* Free pages that say they are in use: a report that one has broken waits for them. */
+static unsigned long pagemap_mock_stale(struct pagemap_mock_dev *mdev)
+{
+	struct page *page = pfn_to_page(mdev->region->start_pfn);
+	unsigned long i, n = 0;
+
+	for (i = 0; i < mdev->region->npages; i++, page++)
+		n += !page_count(page) && page->zone_device_data;
 
 	return n;
 }
@@ -1253,6 +1270,8 @@ static void pagemap_mock_check_dev(struct pagemap_mock_dev *mdev)
 
 	KUNIT_EXPECT_EQ_MSG(test, pagemap_mock_in_use(mdev), 0,
 			    "device pages still in use");
+	KUNIT_EXPECT_EQ_MSG(test, pagemap_mock_stale(mdev), 0,
+			    "free device pages of an allocation");
 	KUNIT_EXPECT_EQ(test, drm_pagemap_region_resident(mdev->region), 0);
 	KUNIT_EXPECT_EQ_MSG(test, bitmap_weight(mdev->used, mdev->npages), 0,
 			    "device memory still allocated");

@@ -31,8 +31,8 @@ struct pagemap_mock;
  * free device memory untouched, no peer mapping and no bounce buffer left.
  */
 
-/* Pages of device memory of each mock device. */
-#define PAGEMAP_MOCK_POOL_SIZE	(16UL << 20)
+/* Device memory of each mock device: as many pages, whatever their size. */
+#define PAGEMAP_MOCK_POOL_SIZE	(4096UL << PAGE_SHIFT)
 
 /* Free and fresh device memory is filled with this. */
 #define PAGEMAP_MOCK_POISON	0xd5

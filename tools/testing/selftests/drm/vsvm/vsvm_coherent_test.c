@@ -497,7 +497,7 @@ TEST_F(coherent, memcg)
 	if (!pid)
 		_exit(move_in_cgroup());
 	EXPECT_EQ(0, vsvm_wait_child(pid));
-	EXPECT_EQ(0, vsvm_file_figure(CGROUP "/memory.stat", "anon"));
+	EXPECT_EQ(0, vsvm_wait_figure(CGROUP "/memory.stat", "anon", 0));
 	EXPECT_EQ(0, rmdir(CGROUP));
 }
 

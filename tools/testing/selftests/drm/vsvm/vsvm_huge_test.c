@@ -734,6 +734,49 @@ TEST_F(page, is_huge_after_eviction)
 	munmap(other, size);
 }
 
+/* What was only read is the huge zero page; the device gets pages of its own. */
+TEST_F(page, of_zeroes)
+{
+	char *mem = vsvm_alloc(HUGE, HUGE);
+
+	ASSERT_NE(NULL, mem);
+	ASSERT_EQ(0, madvise(mem, HUGE, MADV_HUGEPAGE));
+	EXPECT_EQ(-1, vsvm_verify_value(mem, HUGE, 0));
+	ASSERT_EQ(0, to_device(&self->gpu, mem));
+	EXPECT_EQ(HUGE / getpagesize(),
+		  vsvm_count(&self->gpu, mem, HUGE, DRM_VSVM_PLACE_DEVICE));
+	EXPECT_EQ(0, vsvm_gpu_fill(&self->gpu, mem, HUGE / 2, 7));
+	EXPECT_EQ(-1, vsvm_verify_value(mem, HUGE / 2, 7));
+	EXPECT_EQ(-1, vsvm_verify_value(mem + HUGE / 2, HUGE / 2, 0));
+	munmap(mem, HUGE);
+}
+
+/* The page table has gone with the page, and the mapping it was in is still there. */
+TEST_F(page, moved_and_evicted)
+{
+	size_t size = self->gpu.query.vram_size / HUGE * HUGE, i;
+	char *other = vsvm_alloc(size, HUGE);
+	char *from = vsvm_alloc(2 * HUGE, HUGE);
+	char *to = vsvm_alloc(HUGE, HUGE);
+
+	ASSERT_TRUE(other && from && to);
+	ASSERT_EQ(0, madvise(from, 2 * HUGE, MADV_HUGEPAGE));
+	vsvm_fill(from, HUGE, 2);
+	if (vsvm_mapped_huge(from, HUGE) != HUGE)
+		SKIP(return, "no huge page");
+	ASSERT_EQ(0, to_device(&self->gpu, from));
+	ASSERT_EQ(to, mremap(from, HUGE, HUGE, MREMAP_MAYMOVE |
+			     MREMAP_FIXED | MREMAP_DONTUNMAP, to));
+	for (i = 0; i < size; i += HUGE)
+		EXPECT_EQ(0, to_device(&self->gpu, other + i));
+	EXPECT_EQ(huge_on_return(&self->gpu), vsvm_mapped_huge(to, HUGE));
+	EXPECT_EQ(-1, vsvm_verify(to, HUGE, 2));
+	EXPECT_EQ(-1, vsvm_verify_value(from, HUGE, 0));
+	munmap(other, size);
+	munmap(from, 2 * HUGE);
+	munmap(to, HUGE);
+}
+
 /* What is shared by fork() is split for both, and stays so. */
 TEST_F(page, shared_by_fork)
 {

@@ -1770,29 +1770,14 @@ static int work_beyond_limit(struct vsvm_gpu *gpu)
 	return 0;
 }
 
-static long cgroup_figure(const char *file, const char *name)
-{
-	char line[64];
-	long value = -1;
-	FILE *f = fopen(file, "r");
-
-	if (!f)
-		return -1;
-	while (fgets(line, sizeof(line), f))
-		if (!strncmp(line, name, strlen(name)))
-			value = atol(line + strlen(name));
-	fclose(f);
-	return value;
-}
-
 TEST_F_TIMEOUT(gpu, memcg_limit, TIMEOUT)
 {
 	EXPECT_EQ(0, run_in_cgroup(5 * 256, work_beyond_limit));
-	EXPECT_LT(0, cgroup_figure(CGROUP "/memory.events", "max "));
-	EXPECT_EQ(0, cgroup_figure(CGROUP "/memory.events", "oom_kill "));
+	EXPECT_LT(0, vsvm_file_figure(CGROUP "/memory.events", "max"));
+	EXPECT_EQ(0, vsvm_file_figure(CGROUP "/memory.events", "oom_kill"));
 	EXPECT_EQ(0, vsvm_wait_used(self->gpu.fd, self->gpu.stats.vram_used));
 	/* Every mapping of a page was counted exactly once. */
-	EXPECT_EQ(0, cgroup_figure(CGROUP "/memory.stat", "anon "));
+	EXPECT_EQ(0, vsvm_wait_figure(CGROUP "/memory.stat", "anon", 0));
 	EXPECT_EQ(0, rmdir(CGROUP));
 }
 
@@ -1810,7 +1795,7 @@ static int work_in_huge_page(struct vsvm_gpu *gpu)
 	vsvm_fill(mem, 2 * MiB, 1);
 	/* Settled, see below. */
 	sleep(vsvm_debug_kernel() ? 5 : 3);
-	before = cgroup_figure(CGROUP "/memory.stat", "anon ");
+	before = vsvm_file_figure(CGROUP "/memory.stat", "anon");
 	for (round = 0; round < 10000 &&
 	     (round < 50 || vsvm_now_ms() < end); round++) {
 		ret = vsvm_prefetch(gpu, mem, 2 * MiB, DRM_VSVM_PLACE_DEVICE);
@@ -1832,7 +1817,7 @@ static int work_in_huge_page(struct vsvm_gpu *gpu)
 	 * may have grown by a few pages, but not by one for each round.
 	 */
 	for (i = 0; i < 60; i++) {
-		after = cgroup_figure(CGROUP "/memory.stat", "anon ");
+		after = vsvm_file_figure(CGROUP "/memory.stat", "anon");
 		if (labs(after - before) < few)
 			break;
 		usleep(100000);
@@ -1852,7 +1837,7 @@ TEST_F_TIMEOUT(gpu, memcg_charges_huge_page_once, TIMEOUT)
 {
 	EXPECT_EQ(0, run_in_cgroup(0, work_in_huge_page));
 	EXPECT_EQ(0, vsvm_wait_used(self->gpu.fd, self->gpu.stats.vram_used));
-	EXPECT_EQ(0, cgroup_figure(CGROUP "/memory.stat", "anon "));
+	EXPECT_EQ(0, vsvm_wait_figure(CGROUP "/memory.stat", "anon", 0));
 	EXPECT_EQ(0, rmdir(CGROUP));
 }
 
@@ -1880,7 +1865,7 @@ static int work_in_many_tables(struct vsvm_gpu *gpu)
 	}
 	/* The figures come a few seconds late. */
 	for (i = 0; i < 100; i++) {
-		if (cgroup_figure(CGROUP "/memory.stat", "slab ") >=
+		if (vsvm_file_figure(CGROUP "/memory.stat", "slab") >=
 		    TABLES * TABLE_SIZE)
 			return 0;
 		usleep(100 * 1000);
@@ -1937,7 +1922,7 @@ TEST_F_TIMEOUT(gpu, memcg_without_memory, TIMEOUT)
 	ASSERT_EQ(0, vsvm_write_file("/proc/sys/kernel/printk", "1"));
 	EXPECT_EQ(0, run_in_cgroup(4 * 256, work_without_memory));
 	EXPECT_EQ(0, vsvm_write_file("/proc/sys/kernel/printk", "7"));
-	EXPECT_LT(0, cgroup_figure(CGROUP "/memory.events", "oom "));
+	EXPECT_LT(0, vsvm_file_figure(CGROUP "/memory.events", "oom"));
 	EXPECT_EQ(0, rmdir(CGROUP));
 }
 
@@ -1996,14 +1981,14 @@ static int work_in_full_ranges(struct vsvm_gpu *gpu)
 	for (i = 0; i < RANGES * size; i += getpagesize())
 		vsvm_touch(mem + i);
 	usleep(3000 * 1000);
-	slab = cgroup_figure(CGROUP "/memory.stat", "slab ");
+	slab = vsvm_file_figure(CGROUP "/memory.stat", "slab");
 	if (slab < 0)
 		return 4;
 	for (i = 0; i < RANGES; i++)
 		if (vsvm_gpu_checksum(gpu, mem + i * size, 8, &sum))
 			return 5;
 	for (i = 0; i < 100; i++) {
-		if (cgroup_figure(CGROUP "/memory.stat", "slab ") - slab >=
+		if (vsvm_file_figure(CGROUP "/memory.stat", "slab") - slab >=
 		    RANGES * RANGE_SIZE)
 			return 0;
 		usleep(100 * 1000);

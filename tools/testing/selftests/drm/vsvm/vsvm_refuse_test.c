@@ -287,21 +287,6 @@ TEST_F_TIMEOUT(wp, asks, TIMEOUT)
 #define CGROUP "/sys/fs/cgroup/vsvm_refuse"
 #define RANGES	64UL
 
-static long cgroup_slab(void)
-{
-	char line[64];
-	long value = -1;
-	FILE *f = fopen(CGROUP "/memory.stat", "r");
-
-	if (!f)
-		return -1;
-	while (fgets(line, sizeof(line), f))
-		if (!strncmp(line, "slab ", 5))
-			value = atol(line + 5);
-	fclose(f);
-	return value;
-}
-
 /*
  * Of each range, the addresses of its pages are kept, 16 bytes each, beside the
  * device's page table of 8 bytes each.  Both stay when the pages go.
@@ -324,7 +309,7 @@ static int work_in_ranges(struct vsvm_gpu *gpu)
 	}
 	/* The figures come a few seconds late. */
 	for (i = 0; i < 100; i++) {
-		if (cgroup_slab() >= want)
+		if (vsvm_file_figure(CGROUP "/memory.stat", "slab") >= want)
 			return 0;
 		usleep(100 * 1000);
 	}
@@ -360,12 +345,12 @@ TEST_F_TIMEOUT(gpu, memcg_pays_for_ranges, TIMEOUT)
 /* The charge of the group, when it does not change any more. */
 static long cgroup_slab_settled(void)
 {
-	long slab = cgroup_slab(), last;
+	long slab = vsvm_file_figure(CGROUP "/memory.stat", "slab"), last;
 
 	do {
 		last = slab;
 		usleep(3000 * 1000);
-		slab = cgroup_slab();
+		slab = vsvm_file_figure(CGROUP "/memory.stat", "slab");
 	} while (slab != last);
 	return slab;
 }

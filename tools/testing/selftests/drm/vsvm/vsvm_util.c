@@ -998,6 +998,18 @@ long vsvm_file_figure(const char *path, const char *name)
 	return value;
 }
 
+long vsvm_wait_figure(const char *path, const char *name, long value)
+{
+	long figure = vsvm_file_figure(path, name);
+	int i;
+
+	for (i = 0; i < 100 && figure != value; i++) {
+		usleep(100 * 1000);
+		figure = vsvm_file_figure(path, name);
+	}
+	return figure;
+}
+
 bool vsvm_huge_is(size_t size)
 {
 	return vsvm_file_figure("/sys/kernel/mm/transparent_hugepage/hpage_pmd_size",

@@ -184,6 +184,8 @@ double vsvm_now_ms(void);
 int vsvm_write_file(const char *path, const char *text);
 /* The number behind a name in a file like /proc/meminfo, or -1; "": the first. */
 long vsvm_file_figure(const char *path, const char *name);
+/* Wait for it to be @value, as statistics come seconds late; returns the last one. */
+long vsvm_wait_figure(const char *path, const char *name, long value);
 /* Whether the huge pages of this machine have that size. */
 bool vsvm_huge_is(size_t size);
 /* Bytes of the mappings that overlap @mem that are mapped by huge pages, or -1 */
