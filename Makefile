@@ -36,8 +36,10 @@ each:			## build a whole kernel of each patch, with the symbols =y, =m and =n (h
 	@scripts/check each
 kernel:			## build the kernel the tests use
 	@KEEP=1 scripts/tree && scripts/kernel x86_64
-arm64:			## run the test suites on an emulated arm64 machine
-	@scripts/test arm64
+arm64:			## run the test suites on an emulated arm64 machine, with pages of 4K and of 64K
+	@scripts/test arm64 arm64-64k
+debian:			## run the test suites on a kernel with Debian's own configuration, the series in modules
+	@scripts/test debian
 configs:		## compile what the series changes with clang, for i386, UML and arm64, without parts of mm, ...
 	@scripts/configs
 modules:		## load and unload the modules 1000 times (CYCLES=N), while programs use them
@@ -60,9 +62,11 @@ vanilla:		## apply and build on the vanilla kernel Debian's package is made from
 	@scripts/other vanilla
 older:			## apply and build on the oldest 6.12 source apt still offers
 	@scripts/other older
+debian13:		## from nothing to a demo on Debian 13, in a folder of its own (as root)
+	@scripts/debian13
 clean:			## delete built kernels and logs, keep the git tree and downloads
 	@scripts/clean objects
 distclean:		## delete all of build/, also the git tree
 	@scripts/clean all
 
-.PHONY: help demo test kunit soak replug endure tree export check kcsan each kernel arm64 configs modules hmm-base bench profile docs coverage mutants mbox vanilla older clean distclean
+.PHONY: help demo test kunit soak replug endure tree export check kcsan each kernel arm64 debian configs modules hmm-base bench profile docs coverage mutants mbox vanilla older debian13 clean distclean

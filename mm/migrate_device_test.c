@@ -3232,7 +3232,7 @@ static void migrate_device_test_huge_mapped_by_ptes(struct kunit *test)
 
 	mmap_read_lock(current->mm);
 	vma = vma_lookup(current->mm, addr);
-	split_huge_pmd_address(vma, addr, false, NULL);
+	split_huge_pmd(vma, pmd_off(current->mm, addr), addr);
 	KUNIT_EXPECT_EQ(test, 0, test_huge_setup(addr, PMD_SIZE,
 						 MIGRATE_VMA_SELECT_SYSTEM));
 	KUNIT_EXPECT_EQ(test, huge->args.cpages, TEST_HUGE_PAGES);
