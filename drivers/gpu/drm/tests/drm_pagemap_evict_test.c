@@ -601,6 +601,19 @@ static void drm_pagemap_test_unplug_with_pages_resident(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, pagemap_mock_read(addr, 1500, SEED), 0);
 }
 
+/* Succeeds if unplug waits for releases that the end of a mapping has left behind. */
+static void drm_pagemap_test_unplug_waits_for_releases(struct kunit *test)
+{
+	struct pagemap_mock_dev *mdev = pagemap_mock_dev0(test);
+	unsigned long addr = pagemap_mock_map_filled(test, 8);
+	struct pagemap_mock_bo *bo = pagemap_mock_to_dev(mdev, addr, 8, 0);
+
+	bo->release_ms = 100;
+	KUNIT_EXPECT_EQ(test, vm_munmap(addr, 8 * PAGE_SIZE), 0);
+	drm_pagemap_region_unplug(mdev->region);
+	KUNIT_EXPECT_EQ(test, atomic_read(&bo->releases), 1);
+}
+
 /* Succeeds if the device can be unbound with pages resident, and the data stays. */
 static void drm_pagemap_test_unbind_with_pages_resident(struct kunit *test)
 {
@@ -895,6 +908,7 @@ static struct kunit_case drm_pagemap_evict_cases[] = {
 	KUNIT_CASE(drm_pagemap_test_evict_after_the_process),
 	KUNIT_CASE_SLOW(drm_pagemap_test_evict_against_faults),
 	KUNIT_CASE(drm_pagemap_test_unplug_with_pages_resident),
+	KUNIT_CASE(drm_pagemap_test_unplug_waits_for_releases),
 	KUNIT_CASE(drm_pagemap_test_unbind_with_pages_resident),
 	KUNIT_CASE(drm_pagemap_test_unbind_during_evict),
 	KUNIT_CASE(drm_pagemap_test_migrate_after_unbind),

@@ -287,6 +287,8 @@ static void pagemap_mock_devmem_release(struct drm_pagemap_devmem *devmem)
 	struct pagemap_mock_bo *bo = to_mock_bo(devmem);
 
 	might_sleep();
+	if (bo->release_ms)
+		msleep(bo->release_ms);
 	if (atomic_inc_return(&bo->releases) > 1) {
 		pagemap_mock_wrong(bo->mdev->mock, "released twice");
 		return;

@@ -159,6 +159,7 @@ struct pagemap_mock_dev {
  * @kref: References; the pages of the pool go back with the last one.
  * @npages: Number of pages.
  * @greedy: %PAGEMAP_MOCK_GREEDY
+ * @release_ms: Milliseconds that devmem_release() sleeps first.
  * @releases: Number of calls of devmem_release().
  * @freed: The last reference is gone.
  * @link: In &pagemap_mock.bos.  The memory of this struct stays until the end
@@ -171,6 +172,7 @@ struct pagemap_mock_bo {
 	struct kref kref;
 	unsigned long npages;
 	bool greedy;
+	unsigned int release_ms;
 	atomic_t releases;
 	bool freed;
 	struct list_head link;
