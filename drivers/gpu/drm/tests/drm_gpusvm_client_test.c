@@ -24,6 +24,7 @@
 #include <linux/mman.h>
 #include <linux/sched/mm.h>
 #include <linux/slab.h>
+#include <linux/uaccess.h>
 #include <linux/vmalloc.h>
 
 #define SEED		PAGEMAP_MOCK_SEED
@@ -813,6 +814,34 @@ static void drm_gpusvm_test_atomic(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, 0, pagemap_mock_read_zero(addr + pages(page), 1));
 }
 
+/*
+ * Succeeds if the device reads what is in RAM, and what it writes there is what
+ * the process reads once the range is unmapped: also by way of a bounce buffer.
+ */
+static void drm_gpusvm_test_ram_contents(struct kunit *test)
+{
+	const struct drm_gpusvm_ctx ctx = {};
+	struct client *client = test->priv;
+	unsigned long addr = client_memory(test, 1);
+	struct drm_gpusvm_range *range;
+	void *bus, *cpu;
+
+	cpu = kunit_kmalloc(test, PAGE_SIZE, GFP_KERNEL);
+	KUNIT_ASSERT_NOT_NULL(test, cpu);
+	KUNIT_ASSERT_EQ(test, 0, client_vm_init(client, pages(LARGE * 256)));
+	range = client_insert(test, addr, &ctx);
+	KUNIT_ASSERT_EQ(test, client_get(range), 0);
+	client_expect(test, range, false);
+
+	bus = client_bus(client, range->dma_addr[0].addr);
+	KUNIT_EXPECT_EQ(test, copy_from_user(cpu, u64_to_user_ptr(addr), PAGE_SIZE), 0);
+	KUNIT_EXPECT_EQ(test, memcmp(bus, cpu, PAGE_SIZE), 0);
+
+	memset(bus, 0, PAGE_SIZE);
+	drm_gpusvm_range_unmap_pages(&client->gpusvm, range, &ctx);
+	KUNIT_EXPECT_EQ(test, pagemap_mock_read_zero(addr, 1), 0);
+}
+
 /* Succeeds if addresses are compact, and can be read without the lock. */
 static void drm_gpusvm_test_addresses(struct kunit *test)
 {
@@ -993,6 +1022,7 @@ static struct kunit_case client_cases[] = {
 	KUNIT_CASE_PARAM(drm_gpusvm_test_one_in_ram, page_gen_params),
 	KUNIT_CASE_PARAM(drm_gpusvm_test_one_missing, page_gen_params),
 	KUNIT_CASE_PARAM(drm_gpusvm_test_atomic, page_gen_params),
+	KUNIT_CASE(drm_gpusvm_test_ram_contents),
 	KUNIT_CASE(drm_gpusvm_test_addresses),
 	KUNIT_CASE_PARAM(drm_gpusvm_test_partial_munmap, page_gen_params),
 	KUNIT_CASE(drm_gpusvm_test_errors),
