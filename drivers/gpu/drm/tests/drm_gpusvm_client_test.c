@@ -834,7 +834,7 @@ static void drm_gpusvm_test_ram_contents(struct kunit *test)
 	client_expect(test, range, false);
 
 	bus = client_bus(client, range->dma_addr[0].addr);
-	KUNIT_EXPECT_EQ(test, copy_from_user(cpu, u64_to_user_ptr(addr), PAGE_SIZE), 0);
+	KUNIT_EXPECT_EQ(test, copy_from_user(cpu, (void __user *)addr, PAGE_SIZE), 0);
 	KUNIT_EXPECT_EQ(test, memcmp(bus, cpu, PAGE_SIZE), 0);
 
 	memset(bus, 0, PAGE_SIZE);
