@@ -1114,6 +1114,33 @@ TEST_F(op, swapped_in_then_device_writes)
 	EXPECT_EQ(0, value_at(self, self->mem, self->size, 10));
 }
 
+/* Pages in the swap cache move to the device, too, and leave it for that. */
+TEST_F(op, swapped_in_then_prefetched)
+{
+	long moved = 0;
+	int tries;
+
+	if (!has_swap())
+		SKIP(return, "there is no swap");
+
+	ASSERT_EQ(0, vsvm_prefetch(&self->gpu, self->mem, self->size,
+				   DRM_VSVM_PLACE_SYSTEM));
+	ASSERT_EQ(0, madvise(self->mem, self->size, MADV_PAGEOUT));
+	ASSERT_EQ(0, madvise(self->mem, self->size, MADV_WILLNEED));
+	touch_all(self);
+	/* Others may have a reference for a moment. */
+	for (tries = 0; tries < 20 && moved != (long)self->npages; tries++) {
+		if (tries)
+			usleep(10000);
+		vsvm_prefetch(&self->gpu, self->mem, self->size,
+			      DRM_VSVM_PLACE_DEVICE);
+		moved = vsvm_count(&self->gpu, self->mem, self->size,
+				   DRM_VSVM_PLACE_DEVICE);
+	}
+	EXPECT_EQ((long)self->npages, moved);
+	EXPECT_EQ(0, pattern_at(self, self->mem, 0, self->size));
+}
+
 TEST_F(op, mlock)
 {
 	ASSERT_EQ(0, mlock(self->mem, self->size));
