@@ -1093,6 +1093,22 @@ static void touch_all(struct _test_data_op *self)
 		vsvm_touch(self->mem + i * self->page);
 }
 
+/* Out to swap, and in again without giving up the copy there. */
+static int to_swap_cache(struct _test_data_op *self)
+{
+	int ret;
+
+	ret = vsvm_prefetch(&self->gpu, self->mem, self->size,
+			    DRM_VSVM_PLACE_SYSTEM);
+	if (ret)
+		return ret;
+	if (madvise(self->mem, self->size, MADV_PAGEOUT) ||
+	    madvise(self->mem, self->size, MADV_WILLNEED))
+		return -errno;
+	touch_all(self);
+	return 0;
+}
+
 /*
  * Pages that the CPU only read since they came from swap still have a copy
  * there: reclaim may drop such a page, but not after the device wrote to it.  A
@@ -1104,11 +1120,7 @@ TEST_F(op, swapped_in_then_device_writes)
 	if (!has_swap())
 		SKIP(return, "there is no swap");
 
-	ASSERT_EQ(0, vsvm_prefetch(&self->gpu, self->mem, self->size,
-				   DRM_VSVM_PLACE_SYSTEM));
-	ASSERT_EQ(0, madvise(self->mem, self->size, MADV_PAGEOUT));
-	ASSERT_EQ(0, madvise(self->mem, self->size, MADV_WILLNEED));
-	touch_all(self);
+	ASSERT_EQ(0, to_swap_cache(self));
 	EXPECT_EQ(0, vsvm_gpu_fill(&self->gpu, self->mem, self->size, 10));
 	ASSERT_EQ(0, madvise(self->mem, self->size, MADV_PAGEOUT));
 	EXPECT_EQ(0, value_at(self, self->mem, self->size, 10));
@@ -1123,11 +1135,7 @@ TEST_F(op, swapped_in_then_prefetched)
 	if (!has_swap())
 		SKIP(return, "there is no swap");
 
-	ASSERT_EQ(0, vsvm_prefetch(&self->gpu, self->mem, self->size,
-				   DRM_VSVM_PLACE_SYSTEM));
-	ASSERT_EQ(0, madvise(self->mem, self->size, MADV_PAGEOUT));
-	ASSERT_EQ(0, madvise(self->mem, self->size, MADV_WILLNEED));
-	touch_all(self);
+	ASSERT_EQ(0, to_swap_cache(self));
 	/* Others may have a reference for a moment. */
 	for (tries = 0; tries < 20 && moved != (long)self->npages; tries++) {
 		if (tries)
