@@ -751,7 +751,7 @@ TEST_F(page, of_zeroes)
 	munmap(mem, HUGE);
 }
 
-/* The page table has gone with the page, and the mapping it was in is still there. */
+/* Of two mappings that the pages could be in, the one they were moved from is empty. */
 TEST_F(page, moved_and_evicted)
 {
 	size_t size = self->gpu.query.vram_size / HUGE * HUGE, i;
