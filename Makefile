@@ -22,6 +22,8 @@ soak:			## run random operations against a model on the debug kernel, for SECOND
 	@scripts/soak $(or $(SECONDS),600) $(SEED)
 replug:			## unbind and bind a device CYCLES=1000 times while the oracle runs; CONFIG=x86_64-debug
 	@scripts/replug $(or $(CYCLES),1000) $(CONFIG)
+endure:			## run a million of both kinds of random operations on KASAN and on KCSAN, over many boots (hours)
+	@scripts/endure
 tree:			## make an ordinary git tree with the series applied, one commit per patch: build/linux
 	@scripts/tree
 export:			## write patches/, series and the overlay from the branch "work" of that tree
@@ -67,4 +69,4 @@ clean:			## delete built kernels and logs, keep the git tree and downloads
 distclean:		## delete all of build/, also the git tree
 	@scripts/clean all
 
-.PHONY: help demo test kunit soak replug tree export check kcsan each kernel arm64 debian configs modules hmm-base bench profile docs coverage mutants mbox vanilla older debian13 clean distclean
+.PHONY: help demo test kunit soak replug endure tree export check kcsan each kernel arm64 debian configs modules hmm-base bench profile docs coverage mutants mbox vanilla older debian13 clean distclean

@@ -2830,6 +2830,7 @@ struct test_huge_act {
 	const char *name;
 	void (*act)(const struct test_huge_act *act);
 	unsigned long first, end;	/* pages whose contents it throws away */
+	unsigned long page;		/* the page it protects */
 	bool stays_huge;
 };
 
@@ -2852,8 +2853,8 @@ static void huge_act_zap_and_fault(const struct test_huge_act *act)
 
 static void huge_act_protect_page(const struct test_huge_act *act)
 {
-	uffd_wp_range(huge->args.vma, huge->args.start + PAGE_SIZE, PAGE_SIZE,
-		      true);
+	uffd_wp_range(huge->args.vma, huge->args.start + act->page * PAGE_SIZE,
+		      PAGE_SIZE, true);
 }
 
 static void huge_act_protect(const struct test_huge_act *act)
@@ -2871,9 +2872,13 @@ static void huge_act_get_page(const struct test_huge_act *act)
 static const struct test_huge_act test_huge_acts[] = {
 	{ "nothing", huge_act_nothing, .stays_huge = true },
 	{ "zap of pages", huge_act_zap, 1, 4 },
+	{ "zap of the last page", huge_act_zap, TEST_HUGE_PAGES - 1,
+	  TEST_HUGE_PAGES },
 	{ "zap", huge_act_zap, 0, TEST_HUGE_PAGES },
 	{ "zap and fault", huge_act_zap_and_fault, 0, TEST_HUGE_PAGES },
-	{ "protection of a page", huge_act_protect_page },
+	{ "protection of a page", huge_act_protect_page, .page = 1 },
+	{ "protection of the last page", huge_act_protect_page,
+	  .page = TEST_HUGE_PAGES - 1 },
 	{ "protection", huge_act_protect, .stays_huge = true },
 	{ "reference", huge_act_get_page },
 };
@@ -2944,7 +2949,8 @@ static void test_huge_check_protection(struct kunit *test, unsigned long addr,
 		return;
 	for (i = 0; i < TEST_HUGE_PAGES; i++) {
 		protected = act->act == huge_act_protect ||
-			    (act->act == huge_act_protect_page && i == 1);
+			    (act->act == huge_act_protect_page &&
+			     i == act->page);
 		KUNIT_EXPECT_EQ_MSG(test, protected,
 				    test_is_protected(addr + i * PAGE_SIZE),
 				    "page %lu", i);

@@ -1425,6 +1425,55 @@ static void drm_gpusvm_test_under_way(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, pagemap_mock_read_zero(addr + pages(5), 1), 0);
 }
 
+static int to_dev_step(struct work *work)
+{
+	struct pagemap_mock_dev *mdev = pagemap_mock_dev0(work->test);
+	struct pagemap_mock_bo *bo;
+
+	WRITE_ONCE(work->stop, true);
+	bo = pagemap_mock_bo_create(mdev, work->npages, 0);
+
+	return bo ? pagemap_mock_migrate(bo, work->addr, work->npages, 0) :
+		    -ENOMEM;
+}
+
+static int get_fn(void *arg)
+{
+	struct drm_gpusvm_range *range = arg;
+
+	current->kunit_test = devmem_vm->test;
+
+	return gpusvm_mock_get(range, false);
+}
+
+/*
+ * Succeeds if pages that are on their way to the device are waited for, and found
+ * there by the same lookup.
+ */
+static void drm_gpusvm_test_on_the_way(struct kunit *test)
+{
+	unsigned long addr = setup(test, CHUNK);
+	struct drm_gpusvm_range *range = gpusvm_mock_range(devmem_vm, addr);
+	struct work work = { test, to_dev_step, addr, CHUNK };
+	struct pagemap_mock_thread *mover, *getter;
+	struct pagemap_mock_hook *hook;
+
+	KUNIT_ASSERT_EQ(test, pagemap_mock_write(addr, CHUNK, SEED), 0);
+	hook = pagemap_mock_block(dev(test, 0), PAGEMAP_MOCK_TO_DEVMEM, 1);
+	mover = pagemap_mock_thread(test, work_fn, &work);
+	KUNIT_EXPECT_TRUE(test, pagemap_mock_wait(test, &hook->entered));
+	getter = pagemap_mock_thread(test, get_fn, range);
+	msleep(100);
+	KUNIT_EXPECT_FALSE(test, completion_done(&getter->done));
+	complete_all(&hook->resume);
+
+	KUNIT_EXPECT_EQ(test, pagemap_mock_join(test, mover), 0);
+	KUNIT_EXPECT_EQ(test, pagemap_mock_join(test, getter), 0);
+	KUNIT_EXPECT_EQ(test, devmem_vm->looks, 1);
+	KUNIT_EXPECT_TRUE(test, range->flags.has_devmem_pages);
+	gpusvm_mock_expect_mapped(range, false);
+}
+
 static int read_step(struct work *work)
 {
 	unsigned long i = atomic_long_read(&work->done) * 7 % work->npages;
@@ -1588,6 +1637,7 @@ static struct kunit_case gpusvm_devmem_cases[] = {
 	KUNIT_CASE(drm_gpusvm_test_mm_gone),
 	KUNIT_CASE(drm_gpusvm_test_storm_thread),
 	KUNIT_CASE(drm_gpusvm_test_under_way),
+	KUNIT_CASE(drm_gpusvm_test_on_the_way),
 	KUNIT_CASE(drm_gpusvm_test_threads),
 	KUNIT_CASE(drm_gpusvm_test_driver),
 	KUNIT_CASE(drm_gpusvm_test_unplug),

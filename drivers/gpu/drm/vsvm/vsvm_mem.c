@@ -292,26 +292,22 @@ static bool vsvm_pool_has_broken(struct vsvm_device *vdev)
 }
 
 /*
- * Retire the broken pages of a block that was just found.  Without any, it is
- * left alone; otherwise it is free again, to -EAGAIN.
+ * Retire the first broken page of a block that was just found.  Without any, the
+ * block is left alone; otherwise it is free again, to -EAGAIN.
  */
 static int vsvm_block_check(struct vsvm_device *vdev, struct vsvm_block *block)
 {
 	u64 start = block->node.start, end = start + block->node.size, i;
-	int ret = 0;
 
 	lockdep_assert_held(&vdev->pool.lock);
 
 	for (i = start; i < end; i++) {
 		if (!PageHWPoison(vsvm_pool_page(vdev, i)))
 			continue;
-		if (!ret)
-			vsvm_block_remove(vdev, block);
-		ret = vsvm_pool_retire(&vdev->pool, i) ?: -EAGAIN;
-		if (ret != -EAGAIN)
-			break;
+		vsvm_block_remove(vdev, block);
+		return vsvm_pool_retire(&vdev->pool, i) ?: -EAGAIN;
 	}
-	return ret;
+	return 0;
 }
 
 static int vsvm_block_find(struct vsvm_device *vdev, struct vsvm_block *block,

@@ -284,6 +284,91 @@ TEST_F_TIMEOUT(fail, vm_create, TIMEOUT)
 	EXPECT_EQ(0, destroy_vm(self));
 }
 
+static int unbind_second(struct _test_data_fail *self)
+{
+	int ret = vsvm_bind(1, false);
+
+	/* It was not bound. */
+	return ret == -ENODEV ? 0 : ret;
+}
+
+static int bind_second(struct _test_data_fail *self)
+{
+	return vsvm_bind(1, true);
+}
+
+/* Where the code of a function starts, and that of the next one. */
+static int symbol_range(const char *name, unsigned long range[2])
+{
+	unsigned long addr;
+	char symbol[128];
+	int pass;
+	FILE *file;
+
+	range[0] = 0;
+	range[1] = -1UL;
+	file = fopen("/proc/kallsyms", "r");
+	if (!file)
+		return -errno;
+	for (pass = 0; pass < 2; pass++) {
+		rewind(file);
+		while (fscanf(file, "%lx %*c %127s%*[^\n]", &addr, symbol) == 2) {
+			if (!pass && !strcmp(symbol, name))
+				range[0] = addr;
+			else if (pass && addr > range[0] && addr < range[1])
+				range[1] = addr;
+		}
+	}
+	fclose(file);
+	return range[0] ? 0 : -ENOENT;
+}
+
+/* Limit the allocations that fail to those made, or not made, from some code. */
+static int injectors_filter(const char *what, unsigned long start,
+			    unsigned long end)
+{
+	const unsigned long range[2] = { start, end };
+	static const char * const names[] = { "start", "end" };
+	char path[80], text[24];
+	unsigned int i;
+	int ret = 0;
+
+	for (i = 0; i < 4 && !ret; i++) {
+		snprintf(path, sizeof(path), "/sys/kernel/debug/%s/%s-%s",
+			 injectors[i / 2], what, names[i % 2]);
+		snprintf(text, sizeof(text), "%#lx", range[i % 2]);
+		ret = vsvm_write_file(path, text);
+	}
+	return ret;
+}
+
+/*
+ * The memory of a second device cannot be set up, and then it can.  What DRM
+ * itself and memremap_pages() allocate is left out: they do not stand every
+ * failure, or warn of it.
+ */
+TEST_F_TIMEOUT(fail, bind, TIMEOUT)
+{
+	unsigned long range[2], core[2];
+	int fd = vsvm_open(1);
+
+	if (fd < 0)
+		SKIP(return, "needs two devices");
+	close(fd);
+	ASSERT_EQ(0, symbol_range("vsvm_mem_init", range));
+	ASSERT_EQ(0, symbol_range("memremap_pages", core));
+	if (injectors_filter("require", range[0], range[1]))
+		SKIP(return, "needs CONFIG_FAULT_INJECTION_STACKTRACE_FILTER");
+	ASSERT_EQ(0, injectors_filter("reject", core[0], core[1]));
+	EXPECT_LT(0, fail_each(_metadata, self, unbind_second, bind_second,
+			       check_data));
+	EXPECT_EQ(0, injectors_filter("require", 0, -1UL));
+	EXPECT_EQ(0, injectors_filter("reject", 0, 0));
+	fd = vsvm_open(1);
+	EXPECT_LE(0, fd);
+	close(fd);
+}
+
 static int to_system(struct _test_data_fail *self)
 {
 	return vsvm_prefetch(&self->gpu, self->mem, self->size,

@@ -777,6 +777,48 @@ TEST_F(page, moved_and_evicted)
 	munmap(to, HUGE);
 }
 
+/* A child could map what its parent has written since, but does not. */
+TEST_F(page, not_of_child)
+{
+	size_t size = self->gpu.query.vram_size / HUGE * HUGE, i;
+	char *other = vsvm_alloc(size, HUGE);
+	char *mem = vsvm_alloc(2 * HUGE, HUGE);
+	long huge, back;
+	int pipefd[2];
+	pid_t pid;
+	char c;
+
+	ASSERT_TRUE(other && mem);
+	ASSERT_EQ(0, madvise(mem, 2 * HUGE, MADV_HUGEPAGE));
+	vsvm_fill(mem + HUGE, getpagesize(), 1);
+	ASSERT_EQ(0, pipe(pipefd));
+	pid = fork();
+	if (!pid) {
+		close(pipefd[1]);
+		_exit(read(pipefd[0], &c, 1) == 1 ? 0 : 1);
+	}
+	close(pipefd[0]);
+	ASSERT_LT(0, pid);
+
+	vsvm_fill(mem, HUGE, 2);
+	huge = vsvm_mapped_huge(mem, 2 * HUGE);
+	EXPECT_EQ(0, to_device(&self->gpu, mem));
+	for (i = 0; i < size; i += HUGE)
+		EXPECT_EQ(0, to_device(&self->gpu, other + i));
+	EXPECT_EQ(HUGE, vsvm_count(&self->gpu, mem, HUGE, DRM_VSVM_PLACE_SYSTEM) *
+			getpagesize());
+	back = vsvm_mapped_huge(mem, 2 * HUGE);
+	EXPECT_EQ(-1, vsvm_verify(mem, HUGE, 2));
+	EXPECT_EQ(1, write(pipefd[1], "", 1));
+	close(pipefd[1]);
+	EXPECT_EQ(0, vsvm_wait_child(pid));
+	munmap(other, size);
+	munmap(mem, 2 * HUGE);
+	if (huge != 2 * HUGE)
+		SKIP(return, "no huge page");
+	EXPECT_EQ(HUGE + huge_on_return(&self->gpu), back);
+}
+
 /* What is shared by fork() is split for both, and stays so. */
 TEST_F(page, shared_by_fork)
 {
