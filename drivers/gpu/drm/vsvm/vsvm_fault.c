@@ -237,11 +237,12 @@ static int vsvm_fault_get_pages(struct vsvm_fault *fault,
 		/* That took a second, and may take no less the next time. */
 		vsvm_fault_alone(fault, range);
 		return -EAGAIN;
+	case -EPERM:
+		return vsvm_fault_narrow(fault, range, -EACCES);
 	case -ENOMEM:
 		return vsvm_fault_narrow(fault, range, ret);
-	case -EPERM:
 	case -EIO:
-		/* Changed since the check; secret memory, or a special page. */
+		/* Secret memory, or a special page: none for a device. */
 		return vsvm_fault_narrow(fault, range, -EFAULT);
 	default:
 		if (ctx->devmem_only && vsvm_fault_again(fault, 0))
