@@ -3,7 +3,8 @@
 #   BUILD=DIR   where everything is built (default: build)    KSRC=DIR  another linux-6.12.y source
 #   SECONDS=N SEED=N  for "make soak"
 #   JOBS=N      parallel jobs (default: all processors)       FORCE=1   let "make tree" drop commits
-#   CYCLES=N    for "make modules"    PATCHES="1 15 70-73"  for "make each"
+#   CYCLES=N    for "make modules" and "make replug", which also takes CONFIG=    N=N  for "make mutants" and "make profile"
+#   PATCHES="1 15 70-73"  for "make each"
 #   ACCEL=tcg|kvm  what QEMU uses (default: KVM if a kernel boots on it)
 
 export BUILD KSRC JOBS FORCE ACCEL CYCLES PATCHES

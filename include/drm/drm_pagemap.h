@@ -172,9 +172,10 @@ struct drm_pagemap_ops {
 	 * at a time, since the memory behind them is not contiguous, returns
 	 * the order that it mapped.
 	 *
-	 * Called in process context.  The caller makes sure that the pages
-	 * stay where they are until @device_unmap, usually by an mmu notifier,
-	 * or, to copy them, by their locks.
+	 * Called in process context.  GPU SVM holds its notifier lock, so that
+	 * this must not wait for the reclaim of memory.  The caller makes sure
+	 * that the pages stay where they are until @device_unmap, usually by an
+	 * mmu notifier, or, to copy them, by their locks.
 	 *
 	 * Return an address for which dma_mapping_error() is true if @dev
 	 * cannot reach the page: the caller then migrates it instead.
@@ -361,8 +362,8 @@ struct drm_pagemap_devmem {
  * @alloc: Called once it is known how many pages have to move, if @devmem is
  *         NULL, to make an allocation of at least @npages pages.  Runs with the
  *         mmap lock and pages of the process locked, as
- *         &drm_pagemap_devmem_ops.populate_devmem_pfn.  Returns an initialized
- *         allocation or an ERR_PTR().
+ *         &drm_pagemap_devmem_ops.populate_devmem_pfn, and must not evict from
+ *         the same memory.  Returns an initialized allocation or an ERR_PTR().
  * @mm: The address space.
  * @start: First address, page aligned.
  * @end: End address, exclusive, page aligned.
@@ -552,7 +553,7 @@ struct drm_pagemap_region_args {
 static inline bool drm_pagemap_page_is_devmem(const struct page *page,
 					      const void *owner)
 {
-	return is_zone_device_page(page) &&
+	return IS_ENABLED(CONFIG_DEVICE_PRIVATE) && is_zone_device_page(page) &&
 	       (page_pgmap(page)->type == MEMORY_DEVICE_PRIVATE ||
 		(page_pgmap(page)->type == MEMORY_DEVICE_COHERENT &&
 		 page_pgmap(page)->owner == owner));

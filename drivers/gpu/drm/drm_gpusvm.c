@@ -682,9 +682,7 @@ void drm_gpusvm_free(struct drm_gpusvm *gpusvm)
 
 	list_for_each_entry_safe(notifier, next_notifier,
 				 &gpusvm->notifier_list, entry) {
-		/* Ranges that are about to go need no invalidation. */
-		drm_gpusvm_notifier_unregister(notifier);
-
+		/* As long as a page is mapped, its invalidation must be seen. */
 		list_for_each_entry_safe(range, next, &notifier->range_list,
 					 entry)
 			drm_gpusvm_range_detach(range);

@@ -408,13 +408,26 @@ static bool drm_gpusvm_is_devmem(const struct drm_gpusvm_walk *walk,
 /* Device pages that are to come to RAM: those that no fault brings back */
 static int drm_gpusvm_coherent_to_ram(const struct drm_gpusvm_walk *walk)
 {
+	int err;
+
 	if (!IS_ENABLED(CONFIG_DEVICE_PRIVATE) || !walk->coherent)
 		return 0;
 
-	return drm_pagemap_coherent_to_ram(walk->gpusvm->mm,
-					   drm_gpusvm_range_start(walk->range),
-					   drm_gpusvm_range_end(walk->range),
-					   walk->gpusvm->device_private_page_owner);
+	err = drm_pagemap_coherent_to_ram(walk->gpusvm->mm,
+					  drm_gpusvm_range_start(walk->range),
+					  drm_gpusvm_range_end(walk->range),
+					  walk->gpusvm->device_private_page_owner);
+	switch (err) {
+	case 0:
+	case -EAGAIN:
+	case -EBUSY:
+	case -EINTR:
+	case -ENOMEM:
+		return err;
+	default:
+		/* The driver could not copy: as after a CPU fault. */
+		return -EFAULT;
+	}
 }
 
 /*

@@ -336,10 +336,11 @@ static struct drm_pagemap_region *drm_pagemap_region_of(unsigned long pfn)
 {
 	struct drm_pagemap_region *region, *found = NULL;
 
-	/* One that is gone may have had the same pfns; it is behind. */
+	/* One that is gone may have had the same pfns. */
 	spin_lock(&drm_pagemap_regions_lock);
 	list_for_each_entry(region, &drm_pagemap_regions, link) {
-		if (!drm_pagemap_region_has_pfn(region, pfn))
+		if (READ_ONCE(region->gone) ||
+		    !drm_pagemap_region_has_pfn(region, pfn))
 			continue;
 		found = region;
 		break;
@@ -381,8 +382,8 @@ static void drm_pagemap_dma_unmap(struct device *dev,
 
 /*
  * Map the RAM pages from @first to @end (exclusive), a contiguous run at once.
- * Pages without contents get the address @zero.  Returns 0, or -EAGAIN: what
- * mappings there are, for example bounce buffers, will be free again.
+ * Pages without contents get the address @zero.  Returns 0, or -EAGAIN if mapping
+ * failed, for example for want of bounce buffers, which others will free.
  */
 static int drm_pagemap_dma_map(struct device *dev,
 			       struct drm_pagemap_scratch *s,
@@ -776,7 +777,7 @@ static int drm_pagemap_alloc_ram(struct drm_pagemap_ram_move *r)
 	drm_pagemap_alloc_ram_huge(r);
 	n = drm_pagemap_mark_wanted(r);
 
-	/* The page that a thread waits for comes first, and is worth more. */
+	/* A thread waits for the page of the fault: take it first, and try harder. */
 	if (r->vma && r->fault < s->npages &&
 	    s->dst[r->fault] == MIGRATE_PFN_VALID) {
 		fault_ram = drm_pagemap_ram_page(GFP_HIGHUSER_MOVABLE, r->vma,
@@ -845,6 +846,29 @@ static int drm_pagemap_copy_group_to_ram(struct drm_pagemap_scratch *s,
 }
 
 /*
+ * A page that broke while it was copied does not move, nor does what was copied to
+ * the same huge page.
+ */
+static noinline void drm_pagemap_drop_broken(struct drm_pagemap_scratch *s)
+{
+	unsigned long i, j, end;
+	struct page *page;
+
+	for (i = 0; i < s->npages; i = end) {
+		end = i + 1;
+		page = migrate_pfn_to_page(s->dst[i]);
+		if (!page)
+			continue;
+		end = i + folio_nr_pages(page_folio(page));
+		for (j = i; j < end; j++)
+			if (PageHWPoison(migrate_pfn_to_page(s->src[j])))
+				break;
+		if (j < end)
+			drm_pagemap_put_ram(s, i);
+	}
+}
+
+/*
  * Allocate RAM for the locked and unmapped device pages in s->src and copy
  * them, allocation by allocation.  Those that were not copied have no entry in
  * s->dst and do not move.
@@ -883,6 +907,9 @@ static void drm_pagemap_copy_to_ram(struct drm_pagemap_ram_move *r)
 		drm_pagemap_count(zdd->region, DRM_PAGEMAP_TO_RAM_FAILS, 1);
 		r->err = err;
 	}
+
+	if (READ_ONCE(drm_pagemap_has_poison))
+		drm_pagemap_drop_broken(s);
 }
 
 static unsigned long drm_pagemap_count_moved(const struct drm_pagemap_scratch *s)
@@ -1316,7 +1343,7 @@ static bool drm_pagemap_poison_mark(struct page *page)
 		schedule_timeout_uninterruptible(1);
 	}
 	SetPageHWPoison(page);
-	/* It is seen, or its user is: see drm_pagemap_check_poison(). */
+	/* A migration sees the flag, or its reference was seen here. */
 	smp_mb__after_atomic();
 	if (used)
 		put_page(page);
@@ -1586,8 +1613,8 @@ static bool drm_pagemap_memory_is_fit(struct drm_pagemap_devmem_move *m,
 		return false;
 
 	/*
-	 * The last one's is what drm_pagemap_hold_pgmap() holds.  When a region
-	 * goes, all of its parts are waited for.
+	 * drm_pagemap_hold_pgmap() holds that of the last page, which is enough:
+	 * the removal of a region waits for all of its parts.
 	 */
 	pgmap = page_pgmap(pfn_to_page(pfn));
 	if (!m->pgmap || m->region)
@@ -1761,12 +1788,15 @@ static int drm_pagemap_choose_pages(struct drm_pagemap_devmem_move *m)
 
 	n = min(m->wanted, m->mig->devmem->size >> PAGE_SHIFT);
 	err = drm_pagemap_make_zdd(m);
-	if (err || !n)
+	if (err || (!n && m->region))
 		return err;
 
-	err = drm_pagemap_obtain_pfns(m, n);
+	/* If no page moves, the first one tells what the release has to hold. */
+	err = drm_pagemap_obtain_pfns(m, max(n, 1UL));
 	if (err)
 		return err;
+	if (!n && !drm_pagemap_page_is_fit(m, m->pfns[0]))
+		return drm_pagemap_unfit(m, m->pfns[0], 0);
 
 	err = m->peers.own || m->peers.found ? drm_pagemap_choose_some(m, n) :
 					       drm_pagemap_choose_all(m, n);
@@ -1849,7 +1879,7 @@ static void drm_pagemap_commit_to_devmem(struct drm_pagemap_devmem_move *m)
 
 /*
  * A migration that is all or nothing moved only some pages: take them back.
- * Until none is left, they may also go on their own.  Returns -EBUSY for the
+ * Meanwhile they may also be freed, or brought back by others.  Returns -EBUSY for the
  * migration, with the allocation unused; or 0 if the pages cannot be brought
  * back, in which case the allocation is theirs.
  */
@@ -1916,6 +1946,19 @@ static void drm_pagemap_count_coherent(struct drm_pagemap_devmem_move *m)
 }
 
 /*
+ * For drm_pagemap_count_resident(), let s->ram tell what moved: it has served its
+ * purpose, and of folios that moved as a whole the end of the migration leaves no
+ * entries.
+ */
+static void drm_pagemap_note_moved(struct drm_pagemap_scratch *s)
+{
+	unsigned long i;
+
+	for (i = 0; i < s->npages; i++)
+		s->ram[i] = s->dst[i] && (s->src[i] & MIGRATE_PFN_MIGRATE);
+}
+
+/*
  * Tell pages that stayed behind from those that were there before, by a look at
  * the device pages of the range: they are collected and put back.
  */
@@ -1933,10 +1976,6 @@ static void drm_pagemap_count_resident(struct drm_pagemap_devmem_move *m)
 		mig->resident = m->peers.own;
 		return;
 	}
-
-	/* The arrays have served their purpose: let s->ram tell what moved. */
-	for (i = 0; i < s->npages; i++)
-		s->ram[i] = s->dst[i] && (s->src[i] & MIGRATE_PFN_MIGRATE);
 
 	if (drm_pagemap_is_coherent(m->region)) {
 		drm_pagemap_count_coherent(m);
@@ -1988,6 +2027,30 @@ static int drm_pagemap_fill_devmem(struct drm_pagemap_devmem_move *m)
 	return drm_pagemap_peers_copy(&m->peers);
 }
 
+/* Pages of peers that broke while they were copied do not move. */
+static noinline void drm_pagemap_peers_drop_broken(struct drm_pagemap_devmem_move *m)
+{
+	struct drm_pagemap_scratch *s = &m->s;
+	struct drm_pagemap_peers *peers = &m->peers;
+	struct page *from, *to;
+	unsigned long i, k, n = 0;
+
+	for (i = 0, k = 0; k < peers->ncopy; i++) {
+		from = migrate_pfn_to_page(s->src[i]);
+		to = migrate_pfn_to_page(s->dst[i]);
+		if (!to || to != peers->to[k])
+			continue;
+		k++;
+		if (!PageHWPoison(from)) {
+			peers->to[n++] = to;
+			continue;
+		}
+		drm_pagemap_page_forget(to);
+		s->dst[i] = 0;
+	}
+	peers->ncopy = n;
+}
+
 /* Undo drm_pagemap_choose_pages(): the pages are free, and nobody's. */
 static void drm_pagemap_choose_none(struct drm_pagemap_devmem_move *m)
 {
@@ -2010,11 +2073,16 @@ static int drm_pagemap_migrate_collected(struct drm_pagemap_devmem_move *m)
 		err = drm_pagemap_fill_devmem(m);
 	/* Before the sources are freed, and their device may go away. */
 	drm_pagemap_peers_unmap(&m->peers);
+	if (!err && READ_ONCE(drm_pagemap_has_poison))
+		drm_pagemap_peers_drop_broken(m);
 
 	if (err)
 		drm_pagemap_choose_none(m);
 	else if (fill)
 		drm_pagemap_commit_to_devmem(m);
+	if (!err && drm_pagemap_is_partial(m->mig) &&
+	    m->mig->moved < m->s.npages)
+		drm_pagemap_note_moved(&m->s);
 	if (m->migrate.cpages || fill)
 		migrate_vma_finalize(&m->migrate);
 	if (!err && fill && READ_ONCE(drm_pagemap_has_poison))
@@ -2580,7 +2648,8 @@ EXPORT_SYMBOL_GPL(drm_pagemap_populate_mm);
  * @addr: The address, on success, of @order or less.  Undone by
  *        drm_pagemap_unmap_page().
  *
- * Context: Process context, may sleep if &drm_pagemap_ops.device_map does.
+ * Context: Process context, and whatever the driver's &drm_pagemap_ops.device_map
+ * allows.
  *
  * Return: 0, or
  *

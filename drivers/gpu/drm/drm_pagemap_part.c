@@ -410,8 +410,10 @@ EXPORT_SYMBOL_GPL(drm_pagemap_region_tryget_pages);
  * @npages: Number of pages, at least 1.
  *
  * Undoes drm_pagemap_region_get_pages() or drm_pagemap_region_tryget_pages().
- * None of the pages may be in use because of this caller; a devmem_release()
- * is early enough.  The struct pages stay until memory is short.
+ * None of the pages may be in use because of this caller, nor may
+ * drm_pagemap_evict_to_ram() run on an allocation that has them: a driver calls this
+ * as the last reference to the allocation is dropped.  The struct pages stay until
+ * memory is short.
  *
  * Context: Any.
  */

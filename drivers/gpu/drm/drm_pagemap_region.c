@@ -189,7 +189,7 @@ static void drm_pagemap_region_fini(void *data)
 	drm_pagemap_region_unplug(region);
 
 	down_write(&region->gate);
-	region->gone = true;
+	WRITE_ONCE(region->gone, true);
 	up_write(&region->gate);
 	wait_var_event(&region->visitors, !atomic_read(&region->visitors));
 }

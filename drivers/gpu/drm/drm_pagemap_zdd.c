@@ -186,7 +186,7 @@ drm_pagemap_zdd_create(struct drm_pagemap_devmem *devmem, void *owner)
 	if (!drm_pagemap_inject(DRM_PAGEMAP_STEP_ZDD, 1))
 		return NULL;
 
-	zdd = kzalloc(sizeof(*zdd), GFP_KERNEL);
+	zdd = kzalloc(sizeof(*zdd), GFP_KERNEL_ACCOUNT);
 	if (!zdd)
 		return NULL;
 

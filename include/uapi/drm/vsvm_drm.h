@@ -13,7 +13,8 @@ extern "C" {
  *
  * vsvm is a GPU made of software.  It works on the memory of a process under the
  * process's own addresses: pages that it accesses are moved to the device's
- * memory, or mapped where they are, and CPU accesses fault them back.
+ * memory, or mapped where they are.  CPU accesses fault them back, unless that
+ * memory is coherent.
  *
  * Rules for every structure here:
  *
@@ -37,8 +38,9 @@ extern "C" {
 /**
  * DOC: vsvm limits
  *
- * Kernel memory allocated on behalf of a process is charged to its memory cgroup.
- * In addition there are limits, reported by &struct drm_vsvm_query:
+ * Kernel memory allocated on behalf of a process is charged to its memory cgroup,
+ * except for workers, syncobjs and the nodes of their timelines.  In addition
+ * there are limits, reported by &struct drm_vsvm_query:
  *
  * - VMs of an open file: &drm_vsvm_query.max_vms.  Beyond, making one fails with
  *   -ENOSPC.
@@ -60,8 +62,9 @@ extern "C" {
  *
  * Each user, by the user ID of the process that makes a VM, has workers of their
  * own, as many as there are CPUs, at least four; they cannot be used up by another
- * user.  Workers compete for the CPUs as other threads do.  The VMs of one user
- * take turns.
+ * user.  In a user namespace, the user is who made it, whatever the user ID; one
+ * that root made, for a container, is a user of its own.  Workers compete for the
+ * CPUs as other threads do.  The VMs of one user take turns.
  */
 
 /**
@@ -303,6 +306,9 @@ enum drm_vsvm_place {
  * %DRM_VSVM_PREFETCH_PARTIAL, which is about pages, not about room.  If others take
  * the memory that a step has evicted, this is reported although the step would fit;
  * it can be tried again.
+ *
+ * -EHWPOISON: device memory broke while it was allocated.  Another try takes other
+ * memory.
  */
 struct drm_vsvm_prefetch {
 	/** @vm_id: Handle of the VM. */

@@ -117,7 +117,13 @@ static void gpusvm_mock_dma_unmap(struct drm_gpusvm *gpusvm, dma_addr_t addr,
 				  size_t size, enum dma_data_direction dir)
 {
 	struct gpusvm_mock *mock = to_gpusvm_mock(gpusvm);
+	struct drm_gpusvm_notifier *notifier;
 	struct gpusvm_mock_mapping *map;
+
+	if (mock->freeing)
+		list_for_each_entry(notifier, &gpusvm->notifier_list, entry)
+			if (notifier->flags.removed)
+				gpusvm_mock_wrong(mock, "unmap without a notifier");
 
 	spin_lock(&mock->bus_lock);
 	map = gpusvm_mock_lookup(mock, addr, false);
@@ -383,6 +389,16 @@ void gpusvm_mock_init(struct gpusvm_mock *mock, unsigned long start,
 			0);
 }
 
+/* Removes all ranges, and checks that none is mapped when nobody watches it. */
+void gpusvm_mock_free(struct gpusvm_mock *mock)
+{
+	lockdep_assert_held(&mock->lock);
+
+	mock->freeing = true;
+	drm_gpusvm_free(&mock->gpusvm);
+	mock->freeing = false;
+}
+
 /* Undoes gpusvm_mock_init(), and checks that nothing leaked. */
 void gpusvm_mock_exit(struct gpusvm_mock *mock)
 {
@@ -391,6 +407,7 @@ void gpusvm_mock_exit(struct gpusvm_mock *mock)
 	mutex_lock(&mock->lock);
 	gpusvm_example_collect_garbage(mock);
 	gpusvm_mock_zap_pt(mock, 0, ULONG_MAX);
+	gpusvm_mock_free(mock);
 	drm_gpusvm_fini(&mock->gpusvm);
 	mutex_unlock(&mock->lock);
 

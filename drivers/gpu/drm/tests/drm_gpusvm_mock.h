@@ -72,6 +72,7 @@ struct gpusvm_mock_mapping {
  * @map_calls: Number of requests for a DMA mapping.
  * @fail_map: Number of the call that fails, counted from 1; 0: none.
  * @real_dma: The helper maps, through the DMA API.
+ * @freeing: All ranges are being removed, and nobody else is at work.
  * @fail_step: Step that fails, or -1.
  * @on_look: Called each time the helper has looked up the pages.
  * @on_look_arg: Argument of @on_look.
@@ -101,6 +102,7 @@ struct gpusvm_mock {
 	unsigned int map_calls;
 	unsigned int fail_map;
 	bool real_dma;
+	bool freeing;
 	int fail_step;
 	void (*on_look)(struct gpusvm_mock *mock, void *arg);
 	void *on_look_arg;
@@ -146,6 +148,7 @@ void gpusvm_mock_init(struct gpusvm_mock *mock, unsigned long start,
 int gpusvm_mock_init_chunks(struct gpusvm_mock *mock, unsigned long start,
 			    unsigned long end, unsigned long notifier_size,
 			    const unsigned long *chunks, int num_chunks);
+void gpusvm_mock_free(struct gpusvm_mock *mock);
 void gpusvm_mock_exit(struct gpusvm_mock *mock);
 
 /* The example, which is the driver that is tested ... */

@@ -992,7 +992,7 @@ static void drm_gpusvm_test_free(struct kunit *test)
 							     true));
 		KUNIT_EXPECT_EQ(test, gpusvm_mock_notifiers(mock), 4);
 		mutex_lock(&mock->lock);
-		drm_gpusvm_free(&mock->gpusvm);
+		gpusvm_mock_free(mock);
 		mutex_unlock(&mock->lock);
 		KUNIT_EXPECT_EQ(test, gpusvm_mock_notifiers(mock), 0);
 		KUNIT_EXPECT_EQ(test, atomic_read(&mock->ranges), 0);

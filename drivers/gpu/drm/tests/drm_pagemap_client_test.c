@@ -455,6 +455,35 @@ static void drm_pagemap_test_client_evict_waits_for_release(struct kunit *test)
 	client_unbind(client);
 }
 
+/* Succeeds if it waits also for that of an allocation to which no page moved. */
+static void drm_pagemap_test_client_unbind_waits_for_unused(struct kunit *test)
+{
+	struct client *client = client_bind(test);
+	struct client_bo *bo = client_bo(client, 8);
+	struct drm_pagemap_migration mig = {
+		.dpagemap = &client->dpagemap,
+		.devmem = &bo->devmem,
+		.mm = current->mm,
+		.start = client->addr,
+		.end = client->addr + PAGE_SIZE,
+		.pgmap_owner = client,
+		.flags = DRM_PAGEMAP_MIGRATE_PARTIAL,
+	};
+	struct page *page;
+
+	client_fill(client, 1);
+	KUNIT_ASSERT_EQ(test, 1, pin_user_pages_unlocked(client->addr, 1, &page,
+							 FOLL_WRITE));
+	mmap_read_lock(current->mm);
+	KUNIT_EXPECT_EQ(test, 0, drm_pagemap_migrate(&mig));
+	mmap_read_unlock(current->mm);
+	unpin_user_page(page);
+	KUNIT_EXPECT_EQ(test, mig.moved, 0);
+	KUNIT_EXPECT_EQ(test, mig.left, 1);
+	client_unbind(client);
+	KUNIT_EXPECT_EQ(test, atomic_read(&bo->released), 1);
+}
+
 /*
  * Succeeds if memunmap_pages() waits for the releases that munmap() left behind,
  * after which the driver may be unloaded.
@@ -524,6 +553,7 @@ static struct kunit_case drm_pagemap_client_cases[] = {
 	KUNIT_CASE(drm_pagemap_test_client_evict_has_released),
 	KUNIT_CASE(drm_pagemap_test_client_evict_waits_for_release),
 	KUNIT_CASE(drm_pagemap_test_client_unbind_waits_for_releases),
+	KUNIT_CASE(drm_pagemap_test_client_unbind_waits_for_unused),
 	KUNIT_CASE(drm_pagemap_test_client_populates_all),
 	KUNIT_CASE(drm_pagemap_test_client_evict_after_failure),
 	{}

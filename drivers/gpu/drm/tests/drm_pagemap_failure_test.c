@@ -243,6 +243,108 @@ static void drm_pagemap_test_failure_while_copying(struct kunit *test)
 	pagemap_mock_bo_put(mig->bo);
 }
 
+static int evict_thread(void *bo)
+{
+	return pagemap_mock_evict(bo);
+}
+
+/*
+ * Have a page break in the middle of the copy that a thread is about to make, which
+ * was begun when the page was still good.
+ */
+static void break_while_moving(struct kunit *test, struct pagemap_mock_hook *hook,
+			       struct pagemap_mock_thread *mover, struct page *page)
+{
+	KUNIT_ASSERT_TRUE(test, pagemap_mock_wait(test, &hook->entered));
+	KUNIT_EXPECT_EQ(test, drm_pagemap_memory_failure(page), 0);
+	complete_all(&hook->resume);
+	KUNIT_EXPECT_EQ(test, pagemap_mock_join(test, mover), 0);
+}
+
+/* Succeeds if what was read from a page that breaks meanwhile is not handed out. */
+static void drm_pagemap_test_failure_while_evicting(struct kunit *test)
+{
+	struct pagemap_mock_dev *mdev = failing_dev(test);
+	unsigned long addr = pagemap_mock_map_filled(test, NPAGES);
+	struct pagemap_mock_bo *bo = pagemap_mock_to_dev(mdev, addr, NPAGES, 0);
+	struct page *page = pagemap_mock_bo_page(bo, BAD);
+	struct pagemap_mock_hook *hook;
+
+	KUNIT_ASSERT_TRUE(test, pagemap_mock_bo_get(bo));
+	hook = pagemap_mock_block(mdev, PAGEMAP_MOCK_TO_RAM, 1);
+	break_while_moving(test, hook, pagemap_mock_thread(test, evict_thread, bo), page);
+	KUNIT_EXPECT_EQ(test, pagemap_mock_count(test, addr, NPAGES, PAGEMAP_MOCK_RAM),
+			NPAGES - 1);
+	expect_one_lost(test, addr);
+	KUNIT_EXPECT_EQ(test, atomic_read(&bo->releases), 1);
+	pagemap_mock_bo_put(bo);
+}
+
+/* Succeeds if the same is true of a page that is copied to a huge page. */
+static void drm_pagemap_test_failure_while_joining(struct kunit *test)
+{
+	const unsigned long npages = PMD_SIZE >> PAGE_SHIFT;
+	struct pagemap_mock_dev *mdev = pagemap_mock_dev0(test);
+	unsigned long addr = pagemap_mock_mmap_thp(test, npages);
+	struct pagemap_mock_hook *hook;
+	struct pagemap_mock_bo *bo;
+	struct page *page;
+
+	KUNIT_ASSERT_NE(test, addr, 0UL);
+	KUNIT_ASSERT_EQ(test, pagemap_mock_write(addr, npages, SEED), 0);
+	bo = pagemap_mock_to_dev(mdev, addr, npages, 0);
+	page = pagemap_mock_bo_page(bo, BAD);
+	KUNIT_ASSERT_TRUE(test, pagemap_mock_bo_get(bo));
+	hook = pagemap_mock_block(mdev, PAGEMAP_MOCK_TO_RAM, 1);
+	break_while_moving(test, hook, pagemap_mock_thread(test, evict_thread, bo), page);
+	pagemap_mock_bo_put(bo);
+	KUNIT_EXPECT_EQ(test, pagemap_mock_count(test, addr, npages, PAGEMAP_MOCK_RAM),
+			npages - 1);
+	KUNIT_EXPECT_EQ(test, pagemap_mock_read(addr, BAD, SEED), 0);
+	KUNIT_EXPECT_EQ(test, pagemap_mock_read(addr + BAD * PAGE_SIZE, 1, SEED), -EFAULT);
+	KUNIT_EXPECT_EQ(test, pagemap_mock_read(addr + (BAD + 1) * PAGE_SIZE,
+						npages - BAD - 1, SEED), 0);
+}
+
+struct peer_migration {
+	struct pagemap_mock_dev *peer;
+	unsigned long addr;
+	struct drm_pagemap_migration mig;
+};
+
+static int peer_thread(void *arg)
+{
+	struct peer_migration *move = arg;
+
+	return pagemap_mock_migrate_flags(move->peer, move->addr, NPAGES,
+					  DRM_PAGEMAP_MIGRATE_PARTIAL |
+					  DRM_PAGEMAP_MIGRATE_PEERS, &move->mig);
+}
+
+/* Succeeds if the same is true of what a peer reads. */
+static void drm_pagemap_test_failure_while_peer_copies(struct kunit *test)
+{
+	struct peer_migration *move = kunit_kzalloc(test, sizeof(*move), GFP_KERNEL);
+	struct pagemap_mock *mock = test->priv;
+	struct pagemap_mock_dev *mdev = failing_dev(test);
+	unsigned long addr = pagemap_mock_map_filled(test, NPAGES);
+	struct pagemap_mock_bo *bo = pagemap_mock_to_dev(mdev, addr, NPAGES, 0);
+	struct page *page = pagemap_mock_bo_page(bo, BAD);
+	struct pagemap_mock_hook *hook;
+
+	KUNIT_ASSERT_NOT_NULL(test, move);
+	move->addr = addr;
+	move->peer = pagemap_mock_add_dev(mock, "pagemap-mock-2");
+	pagemap_mock_connect(mock);
+	hook = pagemap_mock_block(move->peer, PAGEMAP_MOCK_FROM_PEER, 1);
+	break_while_moving(test, hook, pagemap_mock_thread(test, peer_thread, move), page);
+	KUNIT_EXPECT_EQ(test, move->mig.from_peers, NPAGES - 1);
+	KUNIT_EXPECT_EQ(test, move->mig.left, 1);
+	KUNIT_EXPECT_EQ(test, count(test, move->peer, addr), NPAGES - 1);
+	expect_one_lost(test, addr);
+	pagemap_mock_expect_released(test, bo);
+}
+
 /* Succeeds if a peer takes all pages but the broken one. */
 static void drm_pagemap_test_failure_peer(struct kunit *test)
 {
@@ -289,6 +391,9 @@ static struct kunit_case drm_pagemap_failure_cases[] = {
 	KUNIT_CASE(drm_pagemap_test_failure_huge),
 	KUNIT_CASE_PARAM(drm_pagemap_test_failure_free, kind_gen_params),
 	KUNIT_CASE_PARAM(drm_pagemap_test_failure_while_copying, kind_gen_params),
+	KUNIT_CASE_PARAM(drm_pagemap_test_failure_while_evicting, kind_gen_params),
+	KUNIT_CASE(drm_pagemap_test_failure_while_joining),
+	KUNIT_CASE_PARAM(drm_pagemap_test_failure_while_peer_copies, kind_gen_params),
 	KUNIT_CASE_PARAM(drm_pagemap_test_failure_peer, kind_gen_params),
 	KUNIT_CASE_PARAM(drm_pagemap_test_failure_discard, kind_gen_params),
 	{}

@@ -1013,6 +1013,29 @@ static void drm_pagemap_test_huge_page_mapped_by_ptes(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, pagemap_mock_read(addr, npages, SEED), 0);
 }
 
+/* Succeeds if a huge page that moved as a whole is not taken for one that was there. */
+static void drm_pagemap_test_huge_page_besides_a_pinned_one(struct kunit *test)
+{
+	struct pagemap_mock_dev *mdev = pagemap_mock_dev0(test);
+	unsigned long addr = map_huge(test, 2 * HPAGE_PMD_NR);
+	struct drm_pagemap_migration mig;
+	struct page *page;
+
+	KUNIT_ASSERT_EQ(test, pagemap_mock_write(addr, 2 * HPAGE_PMD_NR, SEED), 0);
+	if (!is_huge(addr) || !is_huge(addr + HPAGE_PMD_SIZE))
+		kunit_skip(test, "no huge page was free");
+	KUNIT_ASSERT_EQ(test, pagemap_mock_pin(addr + HPAGE_PMD_SIZE, &page), 1);
+
+	KUNIT_EXPECT_EQ(test, pagemap_mock_migrate_missing(mdev, addr, 2 * HPAGE_PMD_NR,
+							   &mig), 0);
+	unpin_user_page(page);
+	KUNIT_EXPECT_EQ(test, mig.moved, HPAGE_PMD_NR);
+	KUNIT_EXPECT_EQ(test, mig.resident, 0);
+	KUNIT_EXPECT_EQ(test, mig.left, HPAGE_PMD_NR);
+	pagemap_mock_expect_resident(test, mdev, HPAGE_PMD_NR);
+	KUNIT_EXPECT_EQ(test, pagemap_mock_read(addr, 2 * HPAGE_PMD_NR, SEED), 0);
+}
+
 /* Peers */
 
 /* Succeeds if a page is mapped for a peer that can reach it, and refused else. */
@@ -1404,6 +1427,7 @@ static struct kunit_case drm_pagemap_migrate_cases[] = {
 	KUNIT_CASE_PARAM(drm_pagemap_test_huge_page, thp_gen_params),
 	KUNIT_CASE(drm_pagemap_test_huge_zero_page),
 	KUNIT_CASE(drm_pagemap_test_huge_page_mapped_by_ptes),
+	KUNIT_CASE(drm_pagemap_test_huge_page_besides_a_pinned_one),
 	KUNIT_CASE(drm_pagemap_test_peer_maps_pages),
 	KUNIT_CASE(drm_pagemap_test_peer_without_device_map),
 	KUNIT_CASE(drm_pagemap_test_pages_of_another_device),

@@ -4,6 +4,7 @@
  * what all devices have in common.
  */
 
+#include <linux/cleanup.h>
 #include <linux/cpumask.h>
 #include <linux/cred.h>
 #include <linux/list.h>
@@ -12,6 +13,7 @@
 #include <linux/slab.h>
 #include <linux/string.h>
 #include <linux/uidgid.h>
+#include <linux/user_namespace.h>
 #include <linux/workqueue.h>
 
 #include "vsvm_drv.h"
@@ -119,12 +121,14 @@ void vsvm_client_put(struct vsvm_client *client)
  * @ref: One for each VM.
  * @link: In vsvm_users.
  * @uid: The user ID.
+ * @ns: The user namespace, if @uid is privileged and has made one.  Counted.
  * @wq: The workers.
  */
 struct vsvm_user {
 	struct kref ref;
 	struct list_head link;
 	kuid_t uid;
+	struct user_namespace *ns;
 	struct workqueue_struct *wq;
 };
 
@@ -132,23 +136,35 @@ struct vsvm_user {
 static DEFINE_MUTEX(vsvm_users_lock);
 static LIST_HEAD(vsvm_users);
 
-static struct vsvm_user *vsvm_user_find(kuid_t uid)
+/*
+ * Who answers for the caller.  Inside a user namespace that is the user who made
+ * it, and who may have thousands of user IDs there, all of them one user here.  What
+ * the administrator makes is for others, such as a container, and is one user each.
+ */
+static void vsvm_user_identify(kuid_t *uid, struct user_namespace **made)
 {
-	struct vsvm_user *user;
+	struct user_namespace *ns = current_user_ns();
 
-	lockdep_assert_held(&vsvm_users_lock);
-
-	list_for_each_entry(user, &vsvm_users, link)
-		if (uid_eq(user->uid, uid))
-			return user;
-	return NULL;
+	*uid = current_uid();
+	*made = NULL;
+	for (; ns != &init_user_ns; ns = ns->parent) {
+		*uid = ns->owner;
+		*made = ns;
+	}
+	if (!uid_eq(*uid, GLOBAL_ROOT_UID))
+		*made = NULL;
 }
 
-static struct vsvm_user *vsvm_user_create(kuid_t uid)
+static void vsvm_user_free(struct vsvm_user *user)
+{
+	destroy_workqueue(user->wq);
+	put_user_ns(user->ns);
+	kfree(user);
+}
+
+static struct vsvm_user *vsvm_user_create(kuid_t uid, struct user_namespace *ns)
 {
 	struct vsvm_user *user;
-
-	lockdep_assert_held(&vsvm_users_lock);
 
 	user = kzalloc(sizeof(*user), GFP_KERNEL_ACCOUNT);
 	if (!user)
@@ -165,8 +181,23 @@ static struct vsvm_user *vsvm_user_create(kuid_t uid)
 
 	kref_init(&user->ref);
 	user->uid = uid;
-	list_add(&user->link, &vsvm_users);
+	user->ns = ns ? get_user_ns(ns) : NULL;
 	return user;
+}
+
+static struct vsvm_user *vsvm_user_find(kuid_t uid, struct user_namespace *ns)
+{
+	struct vsvm_user *user;
+
+	lockdep_assert_held(&vsvm_users_lock);
+
+	list_for_each_entry(user, &vsvm_users, link) {
+		if (uid_eq(user->uid, uid) && user->ns == ns) {
+			kref_get(&user->ref);
+			return user;
+		}
+	}
+	return NULL;
 }
 
 /**
@@ -176,14 +207,30 @@ static struct vsvm_user *vsvm_user_create(kuid_t uid)
  */
 struct vsvm_user *vsvm_user_get(void)
 {
-	struct vsvm_user *user;
+	struct vsvm_user *user, *new;
+	struct user_namespace *ns;
+	kuid_t uid;
 
-	guard(mutex)(&vsvm_users_lock);
-	user = vsvm_user_find(current_uid());
+	vsvm_user_identify(&uid, &ns);
+	scoped_guard(mutex, &vsvm_users_lock)
+		user = vsvm_user_find(uid, ns);
+	if (user)
+		return user;
+
+	/* Without the lock: a user's memory limit must not delay others. */
+	new = vsvm_user_create(uid, ns);
+	if (!new)
+		return NULL;
+
+	scoped_guard(mutex, &vsvm_users_lock) {
+		user = vsvm_user_find(uid, ns);
+		if (!user)
+			list_add(&new->link, &vsvm_users);
+	}
 	if (!user)
-		return vsvm_user_create(current_uid());
+		return new;
 
-	kref_get(&user->ref);
+	vsvm_user_free(new);
 	return user;
 }
 
@@ -194,8 +241,7 @@ static void vsvm_user_release(struct kref *ref)
 	list_del(&user->link);
 	mutex_unlock(&vsvm_users_lock);
 
-	destroy_workqueue(user->wq);
-	kfree(user);
+	vsvm_user_free(user);
 }
 
 /**

@@ -26,7 +26,6 @@
 #include <drm/drm_file.h>
 #include <drm/drm_gem.h>
 #include <drm/drm_ioctl.h>
-#include <drm/drm_managed.h>
 #include <drm/drm_print.h>
 #include <uapi/drm/vsvm_drm.h>
 
@@ -183,12 +182,10 @@ static int vsvm_probe(struct platform_device *pdev)
 		return PTR_ERR(vdev);
 	vdev->index = pdev->id;
 	vdev->coherent = vsvm_coherent(pdev->id);
+	spin_lock_init(&vdev->vms_lock);
 	INIT_LIST_HEAD(&vdev->vms);
 	platform_set_drvdata(pdev, vdev);
 
-	ret = drmm_mutex_init(&vdev->drm, &vdev->vms_lock);
-	if (ret)
-		return ret;
 	ret = vsvm_mem_init(vdev, (u64)vram_mb * SZ_1M, on_demand);
 	if (ret)
 		return ret;

@@ -60,7 +60,6 @@ struct vsvm_user;
  * From the outside in::
  *
  *   vsvm_queue.close_lock
- *   vsvm_device.vms_lock
  *   vsvm_vm.svm_lock
  *     locks of memory hotplug           (before the mmap lock is taken)
  *     mm->mmap_lock                     (read)
@@ -76,9 +75,11 @@ struct vsvm_user;
  * the SVM lock, which a page fault may have for as long as the process likes.
  *
  * &vsvm_queue.close_lock is held while waiting for the worker, so that this
- * takes everything below it but &vsvm_device.vms_lock.  The latter is held for
- * a list and for undoing mappings only, never until a job ends: or else a job
- * that does not would keep all users of the device from making and closing VMs.
+ * takes everything below it.  &vsvm_device.vms_lock is held for a look at the list
+ * only, neither until a job ends nor while mappings are undone.  Both take as long
+ * as the process likes: the latter waits for a moment in which none of the
+ * process's memory is being invalidated.  Or else one process would keep all users
+ * of the device from making and closing VMs.
  *
  * The SVM lock serializes what changes the set of ranges of a VM.  The GPU
  * accesses memory under the notifier lock alone, one page at a time: an mmu
@@ -90,8 +91,7 @@ struct vsvm_user;
  * end, nor with vsvm_pool.lock, which the release of an allocation takes.
  * Copies between the memories take no lock at all.
  *
- * &vsvm_queue.lock is taken by fence callbacks, in interrupts even, and nothing
- * is taken under it.
+ * &vsvm_queue.lock is a leaf.
  */
 
 #define VSVM_MAX_DEVICES	16
@@ -116,10 +116,12 @@ struct vsvm_user;
  *          memory, it is the pages themselves.  A free page keeps its contents,
  *          as in real hardware.  With on_demand=1 NULL until the part is used for
  *          the first time, then it stays.
+ * @mm: Free and allocated blocks, in pages.  Protected by &vsvm_pool.lock.
  * @free: Number of free pages.  Protected by &vsvm_pool.lock.
  */
 struct vsvm_part {
 	void *memory;
+	struct drm_mm mm;
 	unsigned long free;
 };
 
@@ -132,7 +134,6 @@ struct vsvm_part {
  * @part_shift: Binary logarithm of the size of a part in bytes.
  * @part_lock: Serializes making the memory of parts.
  * @lock: Serializes allocation and release.
- * @mm: Free and allocated blocks, in pages.  Protected by @lock.
  * @free: Number of free pages.  Protected by @lock.
  * @lru: Each struct vsvm_bo that can be evicted, the oldest first.  Protected
  *       by @lock.
@@ -150,7 +151,6 @@ struct vsvm_pool {
 	struct mutex part_lock;
 	/* Taken by the release of an allocation. */
 	struct mutex lock;
-	struct drm_mm mm;
 	unsigned long free;
 	struct list_head lru;
 	struct list_head retired;
@@ -179,8 +179,8 @@ struct vsvm_device {
 	struct vsvm_pool pool;
 	unsigned int index;
 	u64 coherent;
-	/* Held while VMs come and go. */
-	struct mutex vms_lock;
+	/* Held for a look at the list, never for what takes time. */
+	spinlock_t vms_lock;
 	struct list_head vms;
 	atomic64_t gpu_faults;
 	atomic64_t evictions;
@@ -267,7 +267,7 @@ struct vsvm_failure {
 
 /**
  * struct vsvm_queue - the jobs of a VM
- * @lock: Protects the members marked so.  Taken in interrupts.
+ * @lock: Protects the members marked so.
  * @jobs: Each struct vsvm_job that has not ended, in order.  Protected by @lock.
  * @num_jobs: Length of @jobs.  Protected by @lock.
  * @last: Number of the last job that was queued.  Protected by @lock.
@@ -282,7 +282,7 @@ struct vsvm_failure {
  * @buffer: A page, in the place of registers.  Used by @work only.
  */
 struct vsvm_queue {
-	/* Taken by fence callbacks. */
+	/* A leaf: jobs come and go. */
 	spinlock_t lock;
 	struct list_head jobs;
 	unsigned int num_jobs;
@@ -307,8 +307,8 @@ struct vsvm_queue {
  * @context: Context of its fences, which is its name in traces and debugfs, too.
  * @pid: The process that made it, for debugfs.
  * @link: In &vsvm_device.vms.  Protected by &vsvm_device.vms_lock.
- * @detached: @gpusvm is gone, since the device is.  Protected by
- *            &vsvm_device.vms_lock.
+ * @detached: @gpusvm is gone, since the device is.  Written by the removal of the
+ *            device, with a reference.
  * @svm_lock: The driver's lock of GPU SVM.
  * @gpusvm: The ranges of @mm that are mirrored.
  * @chunk_sizes: Sizes of ranges.  Constant.

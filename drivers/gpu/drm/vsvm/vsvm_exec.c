@@ -145,14 +145,14 @@ static int vsvm_submit_queue(struct vsvm_submit *submit, u64 *id,
 	struct vsvm_queue *queue = &job->vm->queue;
 	int ret;
 
-	spin_lock_irq(&queue->lock);
+	spin_lock(&queue->lock);
 	ret = vsvm_queue_add(queue, job);
 	if (!ret) {
 		*id = job->status.job;
 		*fence = vsvm_job_fence(job);
 		submit->job = NULL;
 	}
-	spin_unlock_irq(&queue->lock);
+	spin_unlock(&queue->lock);
 	return ret;
 }
 

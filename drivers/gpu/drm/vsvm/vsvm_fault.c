@@ -40,7 +40,7 @@
 /* For how long memory stays on the device where it took several tries. */
 #define VSVM_FAULT_TIMESLICE_MS	20UL
 
-/* Limit of finding that memory which should be there is not. */
+/* How often memory that should be accessible may be found not to be. */
 #define VSVM_FAULT_FAILURES	3
 
 static bool vsvm_fault_needs_device(const struct vsvm_fault *fault)
@@ -234,7 +234,7 @@ static int vsvm_fault_get_pages(struct vsvm_fault *fault,
 			drm_gpusvm_range_evict(gpusvm, range);
 		return -EAGAIN;
 	case -EBUSY:
-		/* That took a second, and may take no less the next time. */
+		/* That took about a second, and may do so again: map less. */
 		vsvm_fault_alone(fault, range);
 		return -EAGAIN;
 	case -EPERM:

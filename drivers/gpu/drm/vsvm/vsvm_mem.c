@@ -203,24 +203,45 @@ static void vsvm_bo_free_blocks(struct vsvm_device *vdev, struct vsvm_bo *bo)
 }
 
 /*
- * Find a hole for @npages pages in a part that has struct pages, which the block
- * keeps.
+ * Find an aligned hole for @npages pages: the smallest that is large enough or, if
+ * that does not do, one with room at any alignment.  There may be lots that are
+ * large enough but not aligned, and others wait: do not look at them all.
  */
+static int vsvm_node_insert(struct drm_mm *mm, struct drm_mm_node *node,
+			    unsigned long npages)
+{
+	const enum drm_mm_insert_mode mode = DRM_MM_INSERT_BEST |
+					     DRM_MM_INSERT_ONCE;
+	unsigned long align = rounddown_pow_of_two(npages);
+	int ret;
+
+	ret = drm_mm_insert_node_generic(mm, node, npages, align, 0, mode);
+	if (!ret || align == 1)
+		return ret;
+
+	ret = drm_mm_insert_node_generic(mm, node, npages + align - 1, 0, 0,
+					 mode);
+	if (ret)
+		return ret;
+
+	drm_mm_remove_node(node);
+	node->start = round_up(node->start, align);
+	node->size = npages;
+	return drm_mm_reserve_node(mm, node);
+}
+
+/* Find a hole in a part that has struct pages, which the block keeps. */
 static int vsvm_block_insert_part(struct vsvm_device *vdev,
 				  struct vsvm_block *block,
 				  unsigned long npages, unsigned long part)
 {
 	struct vsvm_pool *pool = &vdev->pool;
-	unsigned long start = vsvm_part_start(pool, part);
 	int ret;
 
 	if (pool->parts[part].free < npages || !vsvm_part_tryget(vdev, part))
 		return -ENOSPC;
 
-	ret = drm_mm_insert_node_in_range(&pool->mm, &block->node, npages,
-					  rounddown_pow_of_two(npages), 0, start,
-					  start + vsvm_part_size(pool, part),
-					  DRM_MM_INSERT_BEST);
+	ret = vsvm_node_insert(&pool->parts[part].mm, &block->node, npages);
 	if (ret)
 		vsvm_part_put(vdev, part);
 	else
@@ -263,6 +284,7 @@ static struct page *vsvm_pool_page(const struct vsvm_device *vdev,
  */
 static int vsvm_pool_retire(struct vsvm_pool *pool, unsigned long offset)
 {
+	struct vsvm_part *part = &pool->parts[vsvm_part_of(pool, offset)];
 	struct vsvm_block *block;
 	int ret;
 
@@ -272,14 +294,14 @@ static int vsvm_pool_retire(struct vsvm_pool *pool, unsigned long offset)
 
 	block->node.start = offset;
 	block->node.size = 1;
-	ret = drm_mm_reserve_node(&pool->mm, &block->node);
+	ret = drm_mm_reserve_node(&part->mm, &block->node);
 	if (ret) {
 		kfree(block);
 		return ret;
 	}
 	list_add(&block->link, &pool->retired);
 	pool->nr_retired++;
-	pool->parts[vsvm_part_of(pool, offset)].free--;
+	part->free--;
 	pool->free--;
 	return 0;
 }
@@ -292,8 +314,8 @@ static bool vsvm_pool_has_broken(struct vsvm_device *vdev)
 }
 
 /*
- * Retire the first broken page of a block that was just found.  Without any, the
- * block is left alone; otherwise it is free again, to -EAGAIN.
+ * Retire the first broken page of a block that was just found.  Returns 0 if there
+ * is none; otherwise the block is free again, and it is -EAGAIN or an error.
  */
 static int vsvm_block_check(struct vsvm_device *vdev, struct vsvm_block *block)
 {
@@ -325,12 +347,14 @@ static int vsvm_block_find(struct vsvm_device *vdev, struct vsvm_block *block,
 
 /*
  * Find memory for @bo, in one piece if there is such a hole, otherwise in as
- * many as it takes.
+ * many as it takes, with what @spare has.  Returns 0, -E2BIG if that is too few
+ * blocks, -ENOSPC if there is no room, or -ENOMEM.
  */
-static int vsvm_bo_alloc_blocks(struct vsvm_device *vdev, struct vsvm_bo *bo)
+static int vsvm_bo_take_blocks(struct vsvm_device *vdev, struct vsvm_bo *bo,
+			       struct list_head *spare)
 {
 	struct vsvm_pool *pool = &vdev->pool;
-	unsigned long left = bo->npages;
+	unsigned long left = bo->npages, most = left;
 	struct vsvm_block *block;
 	int ret;
 
@@ -340,21 +364,20 @@ static int vsvm_bo_alloc_blocks(struct vsvm_device *vdev, struct vsvm_bo *bo)
 		return -ENOSPC;
 
 	while (left) {
-		block = kzalloc(sizeof(*block), GFP_KERNEL_ACCOUNT);
-		if (!block) {
-			ret = -ENOMEM;
+		ret = -E2BIG;
+		block = list_first_entry_or_null(spare, struct vsvm_block, link);
+		if (!block)
 			goto err_free;
-		}
 
-		ret = vsvm_block_find(vdev, block, left);
-		if (ret) {
-			kfree(block);
+		/* There was no hole for more than the block before. */
+		ret = vsvm_block_find(vdev, block, min(left, most));
+		if (ret)
 			goto err_free;
-		}
 
-		list_add_tail(&block->link, &bo->blocks);
-		pool->free -= block->node.size;
-		left -= block->node.size;
+		list_move_tail(&block->link, &bo->blocks);
+		most = block->node.size;
+		pool->free -= most;
+		left -= most;
 	}
 
 	if (bo->client) {
@@ -365,6 +388,47 @@ static int vsvm_bo_alloc_blocks(struct vsvm_device *vdev, struct vsvm_bo *bo)
 
 err_free:
 	vsvm_bo_free_blocks(vdev, bo);
+	return ret;
+}
+
+static void vsvm_blocks_free(struct list_head *blocks)
+{
+	struct vsvm_block *block, *next;
+
+	list_for_each_entry_safe(block, next, blocks, link)
+		kfree(block);
+}
+
+/* Find memory for @bo, which has none. */
+static int vsvm_bo_alloc_blocks(struct vsvm_device *vdev, struct vsvm_bo *bo)
+{
+	struct vsvm_block *block;
+	unsigned long have = 0, n;
+	LIST_HEAD(spare);
+	int ret;
+
+	/*
+	 * Without the lock, since the memory limit of a cgroup may have the caller
+	 * sleep for seconds.
+	 */
+	for (n = 1;; n = min(2 * n, bo->npages)) {
+		ret = -ENOMEM;
+		for (; have < n; have++) {
+			block = kzalloc(sizeof(*block), GFP_KERNEL_ACCOUNT);
+			if (!block)
+				goto out;
+			list_add(&block->link, &spare);
+		}
+
+		mutex_lock(&vdev->pool.lock);
+		ret = vsvm_bo_take_blocks(vdev, bo, &spare);
+		mutex_unlock(&vdev->pool.lock);
+		if (ret != -E2BIG)
+			break;
+		have = 0;
+	}
+out:
+	vsvm_blocks_free(&spare);
 	return ret;
 }
 
@@ -605,13 +669,13 @@ static struct vsvm_bo *vsvm_mem_alloc(struct vsvm_device *vdev,
 		return ERR_PTR(-ENOMEM);
 
 	for (;;) {
-		mutex_lock(&vdev->pool.lock);
 		ret = vsvm_bo_alloc_blocks(vdev, bo);
-		/* No struct pages are no reason to wait for anybody. */
-		unused = vdev->pool.free == vdev->pool.size;
-		mutex_unlock(&vdev->pool.lock);
 		if (!ret)
 			return bo;
+		/* If nothing is in use, what lacks is struct pages: do not wait. */
+		mutex_lock(&vdev->pool.lock);
+		unused = vdev->pool.free == vdev->pool.size;
+		mutex_unlock(&vdev->pool.lock);
 		if (ret != -ENOSPC || !tries-- ||
 		    failures == VSVM_EVICT_FAILURES || unused)
 			break;
@@ -638,9 +702,11 @@ static struct vsvm_bo *vsvm_mem_alloc(struct vsvm_device *vdev,
 static int vsvm_bo_resize(struct vsvm_device *vdev, struct vsvm_bo *bo,
 			  unsigned long npages)
 {
-	guard(mutex)(&vdev->pool.lock);
+	mutex_lock(&vdev->pool.lock);
 	vsvm_bo_free_blocks(vdev, bo);
 	bo->npages = npages;
+	mutex_unlock(&vdev->pool.lock);
+
 	return vsvm_bo_alloc_blocks(vdev, bo);
 }
 
@@ -1256,6 +1322,7 @@ int vsvm_mem_fail(struct vsvm_device *vdev, unsigned long pfn)
 void vsvm_mem_print(struct vsvm_device *vdev, struct drm_printer *p)
 {
 	struct vsvm_pool *pool = &vdev->pool;
+	unsigned long part;
 
 	guard(mutex)(&pool->lock);
 	drm_printf(p, "pages: %lu, free: %lu, evictable allocations: %zu\n",
@@ -1265,7 +1332,9 @@ void vsvm_mem_print(struct vsvm_device *vdev, struct drm_printer *p)
 		   atomic64_read(&vdev->evictions),
 		   atomic64_read(&vdev->gpu_faults),
 		   atomic64_read(&vdev->jobs));
-	drm_mm_print(&pool->mm, p);
+	for (part = 0; part < pool->nparts; part++)
+		if (pool->parts[part].free < vsvm_part_size(pool, part))
+			drm_mm_print(&pool->parts[part].mm, p);
 }
 
 static void vsvm_pool_free(struct vsvm_pool *pool)
@@ -1286,13 +1355,15 @@ static void vsvm_pool_fini(void *data)
 	struct vsvm_device *vdev = data;
 	struct vsvm_pool *pool = &vdev->pool;
 	struct vsvm_block *block, *next;
+	unsigned long part;
 
 	WRITE_ONCE(vsvm_interconnect[vdev->index], NULL);
 	list_for_each_entry_safe(block, next, &pool->retired, link) {
 		drm_mm_remove_node(&block->node);
 		kfree(block);
 	}
-	drm_mm_takedown(&pool->mm);
+	for (part = 0; part < pool->nparts; part++)
+		drm_mm_takedown(&pool->parts[part].mm);
 	/* Of coherent memory, it was that of the struct pages. */
 	if (vdev->coherent)
 		pool->parts[0].memory = NULL;
@@ -1315,8 +1386,11 @@ static int vsvm_pool_alloc(struct vsvm_device *vdev, bool on_demand)
 		return -ENOMEM;
 	}
 
-	for (part = 0; part < pool->nparts; part++)
+	for (part = 0; part < pool->nparts; part++) {
 		pool->parts[part].free = vsvm_part_size(pool, part);
+		drm_mm_init(&pool->parts[part].mm, vsvm_part_start(pool, part),
+			    pool->parts[part].free);
+	}
 	return on_demand || vdev->coherent ? 0 : vsvm_part_alloc(vdev, 0);
 }
 
@@ -1392,7 +1466,6 @@ int vsvm_mem_init(struct vsvm_device *vdev, u64 size, bool on_demand)
 		return ret;
 	}
 
-	drm_mm_init(&pool->mm, 0, pool->size);
 	WRITE_ONCE(vsvm_interconnect[vdev->index], pool);
 
 	/* Before the region, so that it is undone after the region is gone. */

@@ -4,8 +4,8 @@
  * leaf covers what a PMD of the CPU covers, and has one entry for each page.
  *
  * An entry is a packed address.  Its direction says what the device may do:
- * DMA_TO_DEVICE is read only, DMA_BIDIRECTIONAL is also written.  Since a
- * mapping at bus address 0 is a mapping, no entry is DMA_NONE and not 0.
+ * DMA_TO_DEVICE is read only, DMA_BIDIRECTIONAL is also written.  An empty entry
+ * is marked by DMA_NONE, since 0 is a valid bus address.
  *
  * Memory that is contiguous and aligned takes one entry for a whole leaf: the
  * first, with the order of a leaf, and the others are empty.  This stands for
@@ -37,7 +37,7 @@
  * @entry: The entries.  Protected by the notifier lock.
  */
 struct vsvm_leaf {
-	struct drm_pagemap_packed_addr entry[VSVM_LEAF_ENTRIES];
+	struct drm_pagemap_packed_addr entry[MAX_PTRS_PER_PTE];
 };
 
 static unsigned long vsvm_pt_index(unsigned long addr)

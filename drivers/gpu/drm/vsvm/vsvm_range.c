@@ -160,7 +160,7 @@ static void vsvm_range_free(struct drm_gpusvm_range *base)
 
 	lockdep_assert_held(&vm->svm_lock);
 
-	/* An mmu notifier may have made garbage of it up to its removal. */
+	/* Until it was removed, an mmu notifier may have put it on the list. */
 	spin_lock(&vm->garbage_lock);
 	list_del(&range->garbage_link);
 	spin_unlock(&vm->garbage_lock);

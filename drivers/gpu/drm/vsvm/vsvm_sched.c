@@ -144,14 +144,14 @@ static void vsvm_job_end(struct vsvm_job *job)
 	atomic64_inc(&vm->vdev->jobs);
 	atomic64_inc(&vm->client->jobs);
 
-	spin_lock_irq(&queue->lock);
+	spin_lock(&queue->lock);
 	list_del(&job->link);
 	queue->num_jobs--;
 	queue->ended = job->status.job;
 	if (job->status.error)
 		queue->failures[queue->num_failures++ % VSVM_MAX_FAILURES] =
 			job->status;
-	spin_unlock_irq(&queue->lock);
+	spin_unlock(&queue->lock);
 
 	vsvm_job_signal(job);
 	vsvm_job_free(job);
@@ -161,9 +161,9 @@ static struct vsvm_job *vsvm_queue_first(struct vsvm_queue *queue)
 {
 	struct vsvm_job *job;
 
-	spin_lock_irq(&queue->lock);
+	spin_lock(&queue->lock);
 	job = list_first_entry_or_null(&queue->jobs, struct vsvm_job, link);
-	spin_unlock_irq(&queue->lock);
+	spin_unlock(&queue->lock);
 	return job;
 }
 
@@ -257,7 +257,7 @@ int vsvm_queue_status(struct vsvm_queue *queue, u64 job,
 
 	*status = (struct vsvm_failure) { .job = job };
 
-	spin_lock_irq(&queue->lock);
+	spin_lock(&queue->lock);
 	if (!job || job > queue->last)
 		ret = -EINVAL;
 	else if (job > queue->ended)
@@ -265,7 +265,7 @@ int vsvm_queue_status(struct vsvm_queue *queue, u64 job,
 	for (i = 0; !ret && i < VSVM_MAX_FAILURES; i++)
 		if (queue->failures[i].job == job)
 			*status = queue->failures[i];
-	spin_unlock_irq(&queue->lock);
+	spin_unlock(&queue->lock);
 	return ret;
 }
 
@@ -283,10 +283,10 @@ void vsvm_queue_cancel(struct vsvm_vm *vm, int err)
 {
 	struct vsvm_queue *queue = &vm->queue;
 
-	spin_lock_irq(&queue->lock);
+	spin_lock(&queue->lock);
 	if (!queue->closed)
 		WRITE_ONCE(queue->closed, err);
-	spin_unlock_irq(&queue->lock);
+	spin_unlock(&queue->lock);
 }
 
 /**
@@ -338,11 +338,11 @@ void vsvm_queue_print(struct vsvm_vm *vm, struct drm_printer *p)
 	u64 ended, failures;
 	unsigned int queued;
 
-	spin_lock_irq(&queue->lock);
+	spin_lock(&queue->lock);
 	ended = queue->ended;
 	failures = queue->num_failures;
 	queued = queue->num_jobs;
-	spin_unlock_irq(&queue->lock);
+	spin_unlock(&queue->lock);
 
 	drm_printf(p, "  jobs: %llu, of which failed: %llu, queued: %u\n", ended,
 		   failures, queued);

@@ -7,6 +7,8 @@
 #include <linux/mm.h>
 #include <linux/sched/mm.h>
 #include <linux/slab.h>
+#include <linux/spinlock.h>
+#include <linux/wait_bit.h>
 
 #include <drm/drm_print.h>
 
@@ -51,9 +53,9 @@ struct vsvm_vm *vsvm_vm_create(struct vsvm_device *vdev,
 
 	mmgrab(vm->mm);
 	kref_get(&client->ref);
-	mutex_lock(&vdev->vms_lock);
+	spin_lock(&vdev->vms_lock);
 	list_add_tail(&vm->link, &vdev->vms);
-	mutex_unlock(&vdev->vms_lock);
+	spin_unlock(&vdev->vms_lock);
 	return vm;
 
 err_queue:
@@ -66,27 +68,20 @@ err_free:
 	return ERR_PTR(ret);
 }
 
-/* Undo all mappings.  The jobs have ended. */
-static void vsvm_vm_detach(struct vsvm_vm *vm)
-{
-	lockdep_assert_held(&vm->vdev->vms_lock);
-
-	if (vm->detached)
-		return;
-	vm->detached = true;
-	vsvm_range_fini(vm);
-}
-
 static void vsvm_vm_release(struct kref *ref)
 {
 	struct vsvm_vm *vm = container_of(ref, struct vsvm_vm, ref);
 	struct vsvm_device *vdev = vm->vdev;
 
-	/* All in one, so that the removal of the device waits for it. */
-	mutex_lock(&vdev->vms_lock);
+	/* That may take as long as the process likes: no lock of others. */
+	if (!vm->detached)
+		vsvm_range_fini(vm);
+
+	/* Only now, since the removal of the device waits for it. */
+	spin_lock(&vdev->vms_lock);
 	list_del(&vm->link);
-	vsvm_vm_detach(vm);
-	mutex_unlock(&vdev->vms_lock);
+	spin_unlock(&vdev->vms_lock);
+	wake_up_var(&vdev->vms);
 
 	vsvm_queue_fini(vm);
 	vsvm_advice_fini(vm);
@@ -117,43 +112,56 @@ static struct vsvm_vm *vsvm_vm_next(struct vsvm_device *vdev,
 {
 	struct vsvm_vm *next;
 
-	mutex_lock(&vdev->vms_lock);
+	spin_lock(&vdev->vms_lock);
 	next = list_prepare_entry(vm, &vdev->vms, link);
 	list_for_each_entry_continue(next, &vdev->vms, link)
 		if (kref_get_unless_zero(&next->ref))
 			break;
 	if (list_entry_is_head(next, &vdev->vms, link))
 		next = NULL;
-	mutex_unlock(&vdev->vms_lock);
+	spin_unlock(&vdev->vms_lock);
 
 	if (vm)
 		vsvm_vm_put(vm);
 	return next;
 }
 
+static bool vsvm_vm_all_detached(struct vsvm_device *vdev)
+{
+	struct vsvm_vm *vm;
+
+	guard(spinlock)(&vdev->vms_lock);
+	list_for_each_entry(vm, &vdev->vms, link)
+		if (!vm->detached)
+			return false;
+	return true;
+}
+
 /**
  * vsvm_vm_detach_all() - Have all VMs let go of a device
  * @vdev: The device, after drm_dev_unplug().
  *
- * Ends their jobs, waits for their workers and undoes their mappings.
+ * Ends their jobs, waits for their workers and undoes their mappings, or waits for
+ * those who do so.
  */
 void vsvm_vm_detach_all(struct vsvm_device *vdev)
 {
 	struct vsvm_vm *vm;
 
 	/* All at once, to avoid a wait for each, one after the other. */
-	mutex_lock(&vdev->vms_lock);
+	spin_lock(&vdev->vms_lock);
 	list_for_each_entry(vm, &vdev->vms, link)
 		vsvm_queue_cancel(vm, -ENODEV);
-	mutex_unlock(&vdev->vms_lock);
+	spin_unlock(&vdev->vms_lock);
 
-	for (vm = vsvm_vm_next(vdev, NULL); vm; vm = vsvm_vm_next(vdev, vm))
+	for (vm = vsvm_vm_next(vdev, NULL); vm; vm = vsvm_vm_next(vdev, vm)) {
 		vsvm_queue_close(vm, -ENODEV);
+		vsvm_range_fini(vm);
+		vm->detached = true;
+	}
 
-	/* Also those that are about to be released, whose jobs have ended. */
-	guard(mutex)(&vdev->vms_lock);
-	list_for_each_entry(vm, &vdev->vms, link)
-		vsvm_vm_detach(vm);
+	/* What is left is being released. */
+	wait_var_event(&vdev->vms, vsvm_vm_all_detached(vdev));
 }
 
 /**

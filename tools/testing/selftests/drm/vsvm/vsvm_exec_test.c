@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -1048,6 +1049,59 @@ TEST_F_TIMEOUT(endless, inherited_file, TIMEOUT)
 	}
 	EXPECT_TRUE(busy);
 	EXPECT_FALSE(worker_is_busy(0));
+	EXPECT_EQ(0, kill(pid, SIGKILL));
+	EXPECT_EQ(pid, waitpid(pid, &status, 0));
+	EXPECT_TRUE(WIFSIGNALED(status));
+}
+
+/* Become a user ID of a user namespace that @uid has made, and have a job. */
+static int use_user_namespace(struct _test_data_endless *self, uid_t uid,
+			      int ready, int mapped)
+{
+	struct drm_vsvm_op op = endless_op(self);
+	struct vsvm_gpu gpu = self->gpu;
+	char c;
+
+	if (setresuid(uid, uid, uid))
+		return 1;
+	c = unshare(CLONE_NEWUSER) ? 'n' : 'y';
+	if (write(ready, &c, 1) != 1 || c == 'n' || read(mapped, &c, 1) != 1)
+		return 2;
+	if (setresuid(1, 1, 1) || vsvm_vm_create(gpu.fd, &gpu.vm) ||
+	    vsvm_exec(&gpu, &op, 1, NULL, 0, NULL))
+		return 3;
+	pause();
+	return 4;
+}
+
+/* The user IDs in a namespace are no more users than the one who made it. */
+TEST_F_TIMEOUT(endless, user_namespace, TIMEOUT)
+{
+	double end = vsvm_now_ms() + PATIENCE_MS;
+	int ready[2], mapped[2], status;
+	bool busy = false;
+	char path[64], c;
+	pid_t pid;
+
+	if (getuid())
+		SKIP(return, "needs the right to become others");
+	ASSERT_EQ(0, pipe(ready));
+	ASSERT_EQ(0, pipe(mapped));
+	pid = fork();
+	if (!pid)
+		_exit(use_user_namespace(self, 1000, ready[1], mapped[0]));
+	ASSERT_EQ(1, read(ready[0], &c, 1));
+	if (c == 'n')
+		SKIP(return, "no user namespaces");
+	snprintf(path, sizeof(path), "/proc/%d/uid_map", pid);
+	EXPECT_EQ(0, vsvm_write_file(path, "0 2000 10\n"));
+	EXPECT_EQ(1, write(mapped[1], "", 1));
+	while (!busy && vsvm_now_ms() < end) {
+		usleep(1000);
+		busy = worker_is_busy(1000);
+	}
+	EXPECT_TRUE(busy);
+	EXPECT_FALSE(worker_is_busy(2001));
 	EXPECT_EQ(0, kill(pid, SIGKILL));
 	EXPECT_EQ(pid, waitpid(pid, &status, 0));
 	EXPECT_TRUE(WIFSIGNALED(status));

@@ -819,6 +819,43 @@ TEST_F(page, not_of_child)
 	EXPECT_EQ(HUGE + huge_on_return(&self->gpu), back);
 }
 
+static void *load_once(void *mem)
+{
+	load(mem);
+	return NULL;
+}
+
+/* What is discarded is gone, also at the moment when it becomes a huge page again. */
+TEST_F_TIMEOUT(page, discarded_as_it_comes_back, TIMEOUT)
+{
+	double end = vsvm_now_ms() + (vsvm_debug_kernel() ? 20000 : 10000);
+	double began, took, wait;
+	unsigned int random = 1, round;
+	pthread_t reader;
+
+	if (vsvm_coherent(&self->gpu))
+		SKIP(return, "the CPU accesses device memory in place");
+
+	ASSERT_EQ(0, to_device(&self->gpu, self->mem));
+	began = vsvm_now_ms();
+	load((uint64_t *)self->mem);
+	took = vsvm_now_ms() - began;
+
+	for (round = 0; vsvm_now_ms() < end; round++) {
+		vsvm_fill(self->mem, HUGE, 1);
+		ASSERT_EQ(0, to_device(&self->gpu, self->mem));
+		wait = 2 * took * rand_r(&random) / RAND_MAX;
+		ASSERT_EQ(0, pthread_create(&reader, NULL, load_once, self->mem));
+		for (began = vsvm_now_ms(); vsvm_now_ms() < began + wait;)
+			;
+		ASSERT_EQ(0, madvise(self->mem, HUGE, MADV_DONTNEED));
+		ASSERT_EQ(0, pthread_join(reader, NULL));
+		ASSERT_EQ(-1, vsvm_verify_value(self->mem, HUGE, 0))
+			TH_LOG("in round %u", round);
+	}
+	TH_LOG("%u rounds", round);
+}
+
 /* What is shared by fork() is split for both, and stays so. */
 TEST_F(page, shared_by_fork)
 {

@@ -711,6 +711,86 @@ TEST_F_TIMEOUT(race, close_during_jobs, TIMEOUT)
 	}
 }
 
+/* A VM that a thread destroys, and how that went */
+struct end {
+	struct vsvm_gpu *gpu;
+	double took;
+	int error;
+	atomic_bool over;
+};
+
+static void *destroy_vm(void *arg)
+{
+	struct end *end = arg;
+	double began = vsvm_now_ms();
+
+	end->error = vsvm_vm_destroy(end->gpu->fd, end->gpu->vm);
+	end->took = vsvm_now_ms() - began;
+	atomic_store(&end->over, true);
+	return NULL;
+}
+
+/*
+ * A VM cannot let go of memory while some of it is being discarded, which threads
+ * can see to for long.  Nobody else has to wait for that.
+ */
+TEST_F_TIMEOUT(race, destroy_in_a_storm, TIMEOUT)
+{
+	const size_t step = 2UL << 20, size = 256 * step;
+	struct end end = { .gpu = &self->gpu };
+	char *mem = vsvm_alloc(size, step);
+	double began, most = 0;
+	unsigned int round;
+	pthread_t destroy;
+	uint32_t vm;
+	size_t i;
+	int fd;
+
+	ASSERT_NE(NULL, mem);
+	ASSERT_EQ(0, madvise(mem, size, MADV_NOHUGEPAGE));
+	/* Page tables, which take time to go through */
+	for (i = 0; i < size; i += step)
+		mem[i] = 1;
+	fd = vsvm_open(0);
+	ASSERT_LE(0, fd);
+
+	for (round = 0; round < 20 && end.took < 500; round++) {
+		struct storm storm[THREADS] = {};
+
+		ASSERT_EQ(0, vsvm_gpu_fill(&self->gpu, mem, self->page, 1));
+		for (i = 0; i < THREADS; i++) {
+			storm[i].mem = mem;
+			storm[i].size = size;
+			ASSERT_EQ(0, pthread_create(&storm[i].thread, NULL,
+						    discard_all_the_time,
+						    &storm[i]));
+		}
+		usleep(20000);
+		atomic_store(&end.over, false);
+		ASSERT_EQ(0, pthread_create(&destroy, NULL, destroy_vm, &end));
+		for (most = 0; !atomic_load(&end.over);) {
+			began = vsvm_now_ms();
+			ASSERT_EQ(0, vsvm_vm_create(fd, &vm));
+			ASSERT_EQ(0, vsvm_vm_destroy(fd, vm));
+			if (vsvm_now_ms() - began > most)
+				most = vsvm_now_ms() - began;
+		}
+		for (i = 0; i < THREADS; i++)
+			atomic_store(&storm[i].stop, true);
+		for (i = 0; i < THREADS; i++)
+			pthread_join(storm[i].thread, NULL);
+		pthread_join(destroy, NULL);
+		ASSERT_EQ(0, end.error);
+		ASSERT_EQ(0, vsvm_vm_create(self->gpu.fd, &self->gpu.vm));
+	}
+	TH_LOG("it took %.0f ms, for others %.0f ms", end.took, most);
+	if (end.took >= 500)
+		EXPECT_GT(end.took / 2, most);
+
+	close(fd);
+	munmap(mem, size);
+}
+
 /*
  * Devices that go, in each state, and come back.
  */
