@@ -342,9 +342,6 @@ static void drm_gpusvm_notifier_unregister(struct drm_gpusvm_notifier *notifier)
 	drm_gpusvm_driver_lock_held(notifier->gpusvm, 0);
 	lockdep_assert_not_held(&notifier->gpusvm->notifier_lock);
 
-	if (notifier->flags.removed)
-		return;
-
 	mmu_interval_notifier_remove(&notifier->notifier);
 	notifier->flags.removed = true;
 }

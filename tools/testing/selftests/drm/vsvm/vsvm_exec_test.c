@@ -1017,6 +1017,18 @@ static bool worker_is_busy(uid_t uid)
 	return busy;
 }
 
+static bool worker_gets_busy(uid_t uid)
+{
+	double end = vsvm_now_ms() + PATIENCE_MS;
+
+	while (!worker_is_busy(uid)) {
+		if (vsvm_now_ms() > end)
+			return false;
+		usleep(1000);
+	}
+	return true;
+}
+
 /* Users of an inherited file have workers of their own all the same. */
 static int use_inherited_file(struct _test_data_endless *self, uid_t uid)
 {
@@ -1032,8 +1044,6 @@ static int use_inherited_file(struct _test_data_endless *self, uid_t uid)
 
 TEST_F_TIMEOUT(endless, inherited_file, TIMEOUT)
 {
-	double end = vsvm_now_ms() + PATIENCE_MS;
-	bool busy = false;
 	int status;
 	pid_t pid;
 
@@ -1043,11 +1053,7 @@ TEST_F_TIMEOUT(endless, inherited_file, TIMEOUT)
 	pid = fork();
 	if (!pid)
 		_exit(use_inherited_file(self, 1000));
-	while (!busy && vsvm_now_ms() < end) {
-		usleep(1000);
-		busy = worker_is_busy(1000);
-	}
-	EXPECT_TRUE(busy);
+	EXPECT_TRUE(worker_gets_busy(1000));
 	EXPECT_FALSE(worker_is_busy(0));
 	EXPECT_EQ(0, kill(pid, SIGKILL));
 	EXPECT_EQ(pid, waitpid(pid, &status, 0));
@@ -1077,9 +1083,7 @@ static int use_user_namespace(struct _test_data_endless *self, uid_t uid,
 /* The user IDs in a namespace are no more users than the one who made it. */
 TEST_F_TIMEOUT(endless, user_namespace, TIMEOUT)
 {
-	double end = vsvm_now_ms() + PATIENCE_MS;
 	int ready[2], mapped[2], status;
-	bool busy = false;
 	char path[64], c;
 	pid_t pid;
 
@@ -1096,11 +1100,7 @@ TEST_F_TIMEOUT(endless, user_namespace, TIMEOUT)
 	snprintf(path, sizeof(path), "/proc/%d/uid_map", pid);
 	EXPECT_EQ(0, vsvm_write_file(path, "0 2000 10\n"));
 	EXPECT_EQ(1, write(mapped[1], "", 1));
-	while (!busy && vsvm_now_ms() < end) {
-		usleep(1000);
-		busy = worker_is_busy(1000);
-	}
-	EXPECT_TRUE(busy);
+	EXPECT_TRUE(worker_gets_busy(1000));
 	EXPECT_FALSE(worker_is_busy(2001));
 	EXPECT_EQ(0, kill(pid, SIGKILL));
 	EXPECT_EQ(pid, waitpid(pid, &status, 0));
