@@ -1323,6 +1323,8 @@ static void migrate_device_test_collect_flushes_tlb_once(struct kunit *test)
 }
 
 #if defined(CONFIG_X86_64) && defined(CONFIG_TRACEPOINTS) && defined(CONFIG_SMP)
+#define TEST_TRACES_FLUSHES
+
 /* The flushes of the test's thread, and those without the lock of a page table */
 struct test_flush_lock {
 	struct task_struct *task;
@@ -1753,6 +1755,34 @@ static void migrate_device_test_references_pass_on(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, pool_nr_used(), 0);
 }
 
+/* Which device pages may be written to is told for each of them. */
+static void migrate_device_test_device_pages_writable(struct kunit *test)
+{
+	struct test_migration m;
+	struct test_buf buf;
+	unsigned long i;
+
+	test_buf_init(test, &buf, TEST_PAGES);
+	for (i = 0; i < TEST_PAGES; i++)
+		if (i & 2)
+			test_protect_page(test, test_page_addr(&buf, i), false);
+	test_buf_to_device(test, &buf);
+	KUNIT_ASSERT_EQ(test, 0,
+			test_migration_setup_from(&m, &buf,
+						  MIGRATE_VMA_SELECT_DEVICE_PRIVATE));
+	KUNIT_EXPECT_EQ(test, m.args.cpages, TEST_PAGES);
+	for (i = 0; i < TEST_PAGES; i++)
+		KUNIT_EXPECT_EQ_MSG(test, !(i & 2),
+				    !!(m.src[i] & MIGRATE_PFN_WRITE),
+				    "page %lu", i);
+	test_migration_finalize(&m);
+
+	for (i = 0; i < TEST_PAGES; i++)
+		test_expect_resident(test, buf.dev_page[i]);
+	test_buf_check(test, &buf);
+	test_buf_unmap(test, &buf);
+}
+
 #ifdef CONFIG_TRACEPOINTS
 /* Pages that the test's thread maps one after the other */
 struct test_handover {
@@ -1923,6 +1953,83 @@ static void migrate_device_test_restore_not_exclusive(struct kunit *test)
 	test_buf_unmap(test, &buf);
 }
 
+/* An invalidation of the address space */
+struct test_invalidation {
+	enum mmu_notifier_event event;
+	unsigned long start, end;
+	void *owner;
+};
+
+/* Invalidations, each of which has to end; the first ones are kept. */
+struct test_invalidations {
+	struct mmu_notifier mn;
+	struct test_invalidation seen[8];
+	unsigned int nr;
+	int open;
+};
+
+static int test_invalidations_start(struct mmu_notifier *mn,
+				    const struct mmu_notifier_range *range)
+{
+	struct test_invalidations *inv;
+
+	inv = container_of(mn, struct test_invalidations, mn);
+	if (inv->nr < ARRAY_SIZE(inv->seen))
+		inv->seen[inv->nr] = (struct test_invalidation) {
+			.event = range->event,
+			.start = range->start,
+			.end = range->end,
+			.owner = range->owner,
+		};
+	inv->nr++;
+	inv->open++;
+	return 0;
+}
+
+static void test_invalidations_end(struct mmu_notifier *mn,
+				   const struct mmu_notifier_range *range)
+{
+	container_of(mn, struct test_invalidations, mn)->open--;
+}
+
+static const struct mmu_notifier_ops test_invalidations_ops = {
+	.invalidate_range_start = test_invalidations_start,
+	.invalidate_range_end = test_invalidations_end,
+};
+
+static void test_invalidations_init(struct kunit *test,
+				    struct test_invalidations *inv)
+{
+	*inv = (struct test_invalidations) {
+		.mn.ops = &test_invalidations_ops,
+	};
+	KUNIT_ASSERT_EQ(test, 0, mmu_notifier_register(&inv->mn, current->mm));
+}
+
+static void test_invalidations_fini(struct kunit *test,
+				    struct test_invalidations *inv)
+{
+	mmu_notifier_unregister(&inv->mn, current->mm);
+	KUNIT_EXPECT_GT(test, inv->nr, 0);
+	KUNIT_EXPECT_EQ(test, inv->open, 0);
+}
+
+/* The number of invalidations of exactly this kind */
+static unsigned int test_nr_invalidations(const struct test_invalidations *inv,
+					  enum mmu_notifier_event event,
+					  unsigned long start, unsigned long end,
+					  void *owner)
+{
+	unsigned int i, n = 0;
+
+	for (i = 0; i < min(inv->nr, ARRAY_SIZE(inv->seen)); i++)
+		n += inv->seen[i].event == event &&
+		     inv->seen[i].start == start && inv->seen[i].end == end &&
+		     inv->seen[i].owner == owner;
+
+	return n;
+}
+
 /*
  * Pages where nothing was, or the zero page, in two page tables, beside others;
  * and one that the CPU is faster with.
@@ -1932,22 +2039,35 @@ static void migrate_device_test_new_pages(struct kunit *test)
 	unsigned long addr = test_mmap(test, 2 * PMD_SIZE, MAP_STACK), i;
 	s64 before = test_nr_anon();
 	struct test_buf buf = { .npages = TEST_PAGES };
+	struct test_invalidations *inv;
 	struct test_migration m;
+	u64 flushes;
+	int ret;
 
+	inv = kunit_kzalloc(test, sizeof(*inv), GFP_KERNEL);
+	KUNIT_ASSERT_NOT_NULL(test, inv);
 	buf.addr = ALIGN(addr + 1, PMD_SIZE) - TEST_PAGES / 2 * PAGE_SIZE;
 	if (buf.addr < addr)
 		buf.addr += PMD_SIZE;
-	KUNIT_ASSERT_EQ(test, 0,
-			put_user(1ULL, (u64 __user *)test_page_addr(&buf, 2)));
+	for (i = 0; i <= 2; i += 2)
+		KUNIT_ASSERT_EQ(test, 0,
+				put_user(1ULL,
+					 (u64 __user *)test_page_addr(&buf, i)));
 	KUNIT_EXPECT_EQ(test, 0, test_read(test, test_page_addr(&buf, 5)));
+	for (i = 0; i < TEST_PAGES; i++) {
+		buf.dev_page[i] = pool_alloc();
+		KUNIT_ASSERT_NOT_NULL(test, buf.dev_page[i]);
+	}
 
-	KUNIT_ASSERT_EQ(test, 0, test_migration_setup(&m, &buf));
+	test_invalidations_init(test, inv);
+	ret = test_migration_setup(&m, &buf);
+	if (ret)
+		test_invalidations_fini(test, inv);
+	KUNIT_ASSERT_EQ(test, 0, ret);
 	KUNIT_EXPECT_EQ(test, m.args.cpages, TEST_PAGES);
 	for (i = 0; i < TEST_PAGES; i++) {
 		struct page *page = migrate_pfn_to_page(m.src[i]);
 
-		buf.dev_page[i] = pool_alloc();
-		KUNIT_ASSERT_NOT_NULL(test, buf.dev_page[i]);
 		if (page)
 			copy_highpage(pool_backing(buf.dev_page[i]), page);
 		m.dst[i] = migrate_pfn(page_to_pfn(buf.dev_page[i]));
@@ -1955,11 +2075,22 @@ static void migrate_device_test_new_pages(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, 0, (__force int)
 			handle_mm_fault(m.args.vma, test_page_addr(&buf, 6),
 					FAULT_FLAG_WRITE, NULL));
+	flushes = test_nr_flushes(current->mm);
 	migrate_vma_pages(&m.args);
+	/* Some CPU may have read the zero page. */
+	if (IS_ENABLED(CONFIG_X86))
+		KUNIT_EXPECT_GT(test, test_nr_flushes(current->mm), flushes);
 	for (i = 0; i < TEST_PAGES; i++)
 		KUNIT_EXPECT_EQ(test, !!(m.src[i] & MIGRATE_PFN_MIGRATE),
 				i != 6);
 	test_migration_finalize(&m);
+	test_invalidations_fini(test, inv);
+	/* Others are told of all pages at first, and of the new ones again. */
+	for (i = 0; i < 2; i++)
+		KUNIT_EXPECT_EQ(test, 1,
+				test_nr_invalidations(inv, MMU_NOTIFY_MIGRATE,
+						      test_page_addr(&buf, i),
+						      m.args.end, pool));
 
 	KUNIT_EXPECT_EQ(test, pool_nr_used(), TEST_PAGES - 1);
 	KUNIT_EXPECT_EQ(test, before + TEST_PAGES,
@@ -1970,7 +2101,7 @@ static void migrate_device_test_new_pages(struct kunit *test)
 			KUNIT_EXPECT_TRUE(test,
 					  PageAnonExclusive(buf.dev_page[i]));
 		}
-		KUNIT_EXPECT_EQ(test, i == 2,
+		KUNIT_EXPECT_EQ(test, !i || i == 2,
 				test_read(test, test_page_addr(&buf, i)));
 	}
 	test_buf_unmap(test, &buf);
@@ -2150,11 +2281,15 @@ static void migrate_device_test_evict_walks_once(struct kunit *test)
 	test_buf_unmap(test, &buf);
 }
 
+/* The entry of a page that nobody else changes */
+static pte_t test_pte(unsigned long addr)
+{
+	return ptep_get(pte_offset_kernel(pmd_off(current->mm, addr), addr));
+}
+
 static bool test_is_present(unsigned long addr)
 {
-	pte_t *ptep = pte_offset_kernel(pmd_off(current->mm, addr), addr);
-
-	return pte_present(ptep_get(ptep));
+	return pte_present(test_pte(addr));
 }
 
 /* Pages of one VMA, in the opposite order, are no run. */
@@ -2418,6 +2553,33 @@ static void migrate_device_test_statistics_balance(struct kunit *test)
 	test_stats_expect_equal(test, before, TEST_STAT_ROUNDS / 2);
 }
 
+/* Device pages that are unmapped without being migrated are no longer counted. */
+static void migrate_device_test_zap_statistics_balance(struct kunit *test)
+{
+	struct test_stats *before;
+	struct test_buf buf;
+	int round;
+
+	before = kunit_kzalloc(test, sizeof(*before), GFP_KERNEL);
+	KUNIT_ASSERT_NOT_NULL(test, before);
+	wait_for_initramfs();
+	test_stats_read(before);
+
+	test_buf_init(test, &buf, TEST_PAGES);
+	for (round = 0; round < TEST_STAT_ROUNDS; round++) {
+		test_buf_fill(test, &buf);
+		test_buf_to_device(test, &buf);
+		mmap_read_lock(current->mm);
+		zap_page_range_single(vma_lookup(current->mm, buf.addr),
+				      buf.addr, TEST_PAGES * PAGE_SIZE, NULL);
+		mmap_read_unlock(current->mm);
+		KUNIT_EXPECT_EQ(test, pool_nr_used(), 0);
+	}
+	test_buf_unmap(test, &buf);
+
+	test_stats_expect_equal(test, before, TEST_STAT_ROUNDS / 2);
+}
+
 /* Somebody else has isolated a page in the middle. */
 static void migrate_device_test_page_off_lru_stays(struct kunit *test)
 {
@@ -2487,25 +2649,60 @@ static void test_expect_flags(struct kunit *test, struct folio *folio,
 }
 
 /* Modules cannot flush the TLB: the migration that follows does. */
-static int test_clean_one(pte_t *ptep, unsigned long addr, void *data)
+static int test_age_one(pte_t *ptep, unsigned long addr, void *old)
 {
 	struct mm_struct *mm = current->mm;
+	pte_t pte = ptep_get_and_clear(mm, addr, ptep);
 
-	set_pte_at(mm, addr, ptep,
-		   pte_mkclean(ptep_get_and_clear(mm, addr, ptep)));
+	pte = *(bool *)old ? pte_mkold(pte) : pte_mkclean(pte);
+	set_pte_at(mm, addr, ptep, pte);
 	return 0;
 }
 
-/* Have an entry that the page at @addr has not been written through. */
-static void test_clean_pte(struct kunit *test, unsigned long addr)
+/*
+ * Have an entry that the page at @addr has not been written through, or, if @old,
+ * not been accessed lately.
+ */
+static void test_age_pte(struct kunit *test, unsigned long addr, bool old)
 {
 	int ret;
 
 	mmap_read_lock(current->mm);
-	ret = apply_to_page_range(current->mm, addr, PAGE_SIZE, test_clean_one,
-				  NULL);
+	ret = apply_to_page_range(current->mm, addr, PAGE_SIZE, test_age_one,
+				  &old);
 	mmap_read_unlock(current->mm);
 	KUNIT_ASSERT_EQ(test, 0, ret);
+}
+
+/* Pages that are not migrated after all are as old and as dirty as before. */
+static void migrate_device_test_restore_accessed_and_dirty(struct kunit *test)
+{
+	struct test_migration m;
+	struct test_buf buf;
+	unsigned long i;
+	pte_t pte;
+
+	/* The answer is not exported to modules. */
+	if (IS_MODULE(CONFIG_DEVICE_MIGRATION_KUNIT_TEST) ||
+	    !migration_entry_supports_ad())
+		kunit_skip(test, "not kept by migration entries");
+	test_buf_init(test, &buf, TEST_PAGES);
+	test_age_pte(test, test_page_addr(&buf, 2), true);
+	test_age_pte(test, test_page_addr(&buf, 5), false);
+	KUNIT_ASSERT_EQ(test, 0, test_migration_setup(&m, &buf));
+	KUNIT_EXPECT_EQ(test, m.args.cpages, TEST_PAGES);
+	test_migration_finalize(&m);
+
+	for (i = 0; i < TEST_PAGES; i++) {
+		pte = test_pte(test_page_addr(&buf, i));
+		KUNIT_EXPECT_TRUE(test, pte_present(pte));
+		KUNIT_EXPECT_EQ_MSG(test, i != 2, !!pte_young(pte),
+				    "page %lu", i);
+		KUNIT_EXPECT_EQ_MSG(test, i != 5, !!pte_dirty(pte),
+				    "page %lu", i);
+	}
+	test_buf_check(test, &buf);
+	test_buf_unmap(test, &buf);
 }
 
 /* Flags and memory cgroup of a page are those of its copy, there and back. */
@@ -2525,7 +2722,7 @@ static void migrate_device_test_flags_follow(struct kunit *test)
 		folio = page_folio(page);
 		if (i == 4) {
 			folio_mark_lazyfree(folio);
-			test_clean_pte(test, test_page_addr(&buf, i));
+			test_age_pte(test, test_page_addr(&buf, i), false);
 		}
 		/* Once is for the flag, twice for the active list. */
 		folio_clear_referenced(folio);
@@ -2698,6 +2895,50 @@ static void migrate_device_test_hmm_reports_no_memory(struct kunit *test)
 	mmap_read_unlock(current->mm);
 
 	KUNIT_EXPECT_TRUE(test, pfn & HMM_PFN_VALID);
+	test_buf_check(test, &buf);
+	test_buf_unmap(test, &buf);
+}
+
+/* A device page that its device may not write to is brought back only on demand. */
+static void migrate_device_test_hmm_spares_device_page(struct kunit *test)
+{
+	struct mmu_interval_notifier notifier = {};
+	unsigned long pfn = 0;
+	struct hmm_range range = {
+		.notifier = &notifier,
+		.hmm_pfns = &pfn,
+		.default_flags = HMM_PFN_REQ_FAULT | HMM_PFN_REQ_WRITE |
+				 HMM_PFN_REQ_NO_DEV_FAULT,
+		.dev_private_owner = pool,
+	};
+	struct test_buf buf;
+
+	if (!IS_ENABLED(CONFIG_HAVE_ARCH_USERFAULTFD_WP) ||
+	    !IS_ENABLED(CONFIG_USERFAULTFD))
+		kunit_skip(test, "no userfaultfd write protection");
+	test_buf_init(test, &buf, 1);
+	test_buf_to_device(test, &buf);
+	notifier.mm = current->mm;
+	range.start = buf.addr;
+	range.end = buf.addr + PAGE_SIZE;
+
+	mmap_read_lock(current->mm);
+	KUNIT_EXPECT_EQ(test, 1,
+			uffd_wp_range(vma_lookup(current->mm, buf.addr),
+				      buf.addr, PAGE_SIZE, true));
+	KUNIT_EXPECT_EQ(test, 0, hmm_range_fault(&range));
+	KUNIT_EXPECT_TRUE(test, pfn & HMM_PFN_VALID);
+	KUNIT_EXPECT_FALSE(test, pfn & HMM_PFN_WRITE);
+	KUNIT_EXPECT_EQ(test, atomic_read(&pool->nr_faults), 0);
+	test_expect_resident(test, buf.dev_page[0]);
+
+	range.default_flags &= ~HMM_PFN_REQ_NO_DEV_FAULT;
+	KUNIT_EXPECT_EQ(test, 0, hmm_range_fault(&range));
+	mmap_read_unlock(current->mm);
+	KUNIT_EXPECT_TRUE(test, pfn & HMM_PFN_VALID);
+	KUNIT_EXPECT_TRUE(test, pfn & HMM_PFN_WRITE);
+	KUNIT_EXPECT_EQ(test, atomic_read(&pool->nr_faults), 1);
+
 	test_buf_check(test, &buf);
 	test_buf_unmap(test, &buf);
 }
@@ -3047,52 +3288,6 @@ static void test_huge_free(struct kunit *test, unsigned long addr)
 	KUNIT_EXPECT_EQ(test, pool_nr_used(), 0);
 }
 
-/* Invalidations of the address space, each of which has to end */
-struct test_invalidations {
-	struct mmu_notifier mn;
-	unsigned int nr;
-	int open;
-};
-
-static int test_invalidations_start(struct mmu_notifier *mn,
-				    const struct mmu_notifier_range *range)
-{
-	struct test_invalidations *inv;
-
-	inv = container_of(mn, struct test_invalidations, mn);
-	inv->nr++;
-	inv->open++;
-	return 0;
-}
-
-static void test_invalidations_end(struct mmu_notifier *mn,
-				   const struct mmu_notifier_range *range)
-{
-	container_of(mn, struct test_invalidations, mn)->open--;
-}
-
-static const struct mmu_notifier_ops test_invalidations_ops = {
-	.invalidate_range_start = test_invalidations_start,
-	.invalidate_range_end = test_invalidations_end,
-};
-
-static void test_invalidations_init(struct kunit *test,
-				    struct test_invalidations *inv)
-{
-	*inv = (struct test_invalidations) {
-		.mn.ops = &test_invalidations_ops,
-	};
-	KUNIT_ASSERT_EQ(test, 0, mmu_notifier_register(&inv->mn, current->mm));
-}
-
-static void test_invalidations_fini(struct kunit *test,
-				    struct test_invalidations *inv)
-{
-	mmu_notifier_unregister(&inv->mn, current->mm);
-	KUNIT_EXPECT_GT(test, inv->nr, 0);
-	KUNIT_EXPECT_EQ(test, inv->open, 0);
-}
-
 static void migrate_device_test_huge_to_device(struct kunit *test)
 {
 	const struct test_huge_act *act = test->param_value;
@@ -3122,6 +3317,32 @@ static void migrate_device_test_huge_to_device(struct kunit *test)
 	}
 }
 
+/*
+ * A huge page that memory to which @act has happened came back to waits to be split
+ * if some of its pages are not mapped any more.
+ */
+static void test_huge_check_partial(struct kunit *test, unsigned long addr,
+				    const struct test_huge_act *act)
+{
+	unsigned long zapped = act->end - act->first;
+	struct folio *folio;
+	struct page *page;
+
+	if (zapped == TEST_HUGE_PAGES || act->act == huge_act_get_page)
+		return;
+	page = test_get_page(test, addr + 5 * PAGE_SIZE);
+	folio = page_folio(page);
+	KUNIT_EXPECT_TRUE(test, folio_test_large(folio));
+	if (folio_test_large(folio)) {
+		KUNIT_EXPECT_EQ(test, zapped > 0,
+				folio_test_partially_mapped(folio));
+		if (zapped)
+			KUNIT_EXPECT_FALSE(test,
+					   list_empty(&folio->_deferred_list));
+	}
+	put_page(page);
+}
+
 static void migrate_device_test_huge_fault(struct kunit *test)
 {
 	const struct test_huge_act *act = test->param_value;
@@ -3143,6 +3364,7 @@ static void migrate_device_test_huge_fault(struct kunit *test)
 		KUNIT_EXPECT_EQ(test, pool_nr_used(), 0);
 		if (act->stays_huge)
 			KUNIT_EXPECT_TRUE(test, test_is_huge(addr));
+		test_huge_check_partial(test, addr, act);
 		test_huge_check_protection(test, addr, act);
 		test_huge_check(test, addr, act);
 		test_huge_free(test, addr);
@@ -3173,10 +3395,175 @@ static void migrate_device_test_huge_evict(struct kunit *test)
 		KUNIT_EXPECT_EQ(test, pool_nr_used(), 0);
 		if (act->stays_huge)
 			KUNIT_EXPECT_TRUE(test, test_is_huge(addr));
+		test_huge_check_partial(test, addr, act);
 		test_huge_check_protection(test, addr, act);
 		test_huge_check(test, addr, act);
 		test_huge_free(test, addr);
 	}
+}
+
+/* What is watched while a huge page is mapped in place of device pages */
+struct test_huge_join {
+	struct test_huge_act act;
+	struct test_invalidations inv;
+};
+
+static void huge_act_watch(const struct test_huge_act *act)
+{
+	struct test_huge_join *join;
+
+	/* Forget those of the device pages that have been unmapped. */
+	join = container_of(act, struct test_huge_join, act);
+	join->inv.nr = 0;
+}
+
+/*
+ * Bring a huge page back from the device, by eviction or by a CPU fault, and do
+ * @act right before it is mapped.
+ */
+static void test_huge_return(struct kunit *test, unsigned long addr,
+			     const struct test_huge_act *act, bool evict)
+{
+	KUNIT_EXPECT_EQ(test, test_huge_migrate(addr, PMD_SIZE),
+			TEST_HUGE_PAGES);
+	huge->act = act;
+	huge->when = TEST_AFTER_COPY;
+	if (evict) {
+		test_huge_evict(addr);
+	} else {
+		pool->fault = test_huge_fault;
+		test_read(test, addr + 5 * PAGE_SIZE);
+		pool->fault = NULL;
+	}
+	KUNIT_EXPECT_EQ(test, pool_nr_used(), 0);
+	KUNIT_EXPECT_TRUE(test, test_is_huge(addr));
+}
+
+/* Others are told that the page table goes which a huge page replaces. */
+static void migrate_device_test_huge_join_invalidates(struct kunit *test)
+{
+	struct test_huge_join *join;
+	unsigned long addr;
+	int evict;
+
+	join = kunit_kzalloc(test, sizeof(*join), GFP_KERNEL);
+	KUNIT_ASSERT_NOT_NULL(test, join);
+	join->act.act = huge_act_watch;
+	for (evict = 0; evict < 2; evict++) {
+		addr = test_huge_new(test);
+		test_invalidations_init(test, &join->inv);
+		test_huge_return(test, addr, &join->act, evict);
+		test_invalidations_fini(test, &join->inv);
+		KUNIT_EXPECT_EQ(test, 1,
+				test_nr_invalidations(&join->inv,
+						      MMU_NOTIFY_CLEAR, addr,
+						      addr + PMD_SIZE, NULL));
+		test_huge_check(test, addr, NULL);
+		test_huge_free(test, addr);
+	}
+}
+
+#ifdef TEST_TRACES_FLUSHES
+/* The flushes while a huge page is mapped in place of device pages */
+struct test_huge_flush {
+	struct test_huge_act act;
+	struct test_flush_lock lock;
+};
+
+static void huge_act_trace(const struct test_huge_act *act)
+{
+	container_of(act, struct test_huge_flush, act)->lock.task = current;
+}
+
+/*
+ * No CPU may still use a page table that a huge page replaces when others see the
+ * huge page.
+ */
+static void migrate_device_test_huge_join_flushes_locked(struct kunit *test)
+{
+	struct test_huge_flush *flush;
+	struct test_flush_lock *lock;
+	unsigned long addr;
+	int evict;
+
+	flush = kunit_kzalloc(test, sizeof(*flush), GFP_KERNEL);
+	KUNIT_ASSERT_NOT_NULL(test, flush);
+	flush->act.act = huge_act_trace;
+	lock = &flush->lock;
+	for_each_kernel_tracepoint(test_flush_find, lock);
+	if (!lock->tp)
+		kunit_skip(test, "flushes are not traced");
+	for (evict = 0; evict < 2; evict++) {
+		addr = test_huge_new(test);
+		lock->task = NULL;
+		lock->flushes = 0;
+		lock->unlocked = 0;
+		lock->ptl = pmd_lockptr(current->mm,
+					pmd_off(current->mm, addr));
+		KUNIT_ASSERT_EQ(test, 0,
+				tracepoint_probe_register(lock->tp,
+							  test_flush_probe,
+							  lock));
+		test_huge_return(test, addr, &flush->act, evict);
+		tracepoint_probe_unregister(lock->tp, test_flush_probe, lock);
+		tracepoint_synchronize_unregister();
+		KUNIT_EXPECT_EQ(test, lock->flushes, 1);
+		KUNIT_EXPECT_EQ(test, lock->unlocked, 0);
+		test_huge_check(test, addr, NULL);
+		test_huge_free(test, addr);
+	}
+}
+#else
+static void migrate_device_test_huge_join_flushes_locked(struct kunit *test)
+{
+	kunit_skip(test, "flushes are not traced");
+}
+#endif
+
+/* A VMA that does not take huge pages gets its device pages back one by one. */
+static void migrate_device_test_huge_not_taken(struct kunit *test)
+{
+	static const unsigned long flags[] = { VM_LOCKED, VM_UFFD_WP, 0 };
+	unsigned long addr = test_huge_new(test), *src = huge->src, i;
+	struct vm_area_struct *vma;
+	int by_pfn;
+
+	KUNIT_ASSERT_EQ(test, test_huge_migrate(addr, PMD_SIZE),
+			TEST_HUGE_PAGES);
+	for (i = 0; i < 2 * ARRAY_SIZE(flags); i++) {
+		if (flags[i / 2] == VM_UFFD_WP && !IS_ENABLED(CONFIG_USERFAULTFD))
+			continue;
+		by_pfn = i % 2;
+		mmap_write_lock(current->mm);
+		vma = vma_lookup(current->mm, addr);
+		vm_flags_set(vma, flags[i / 2]);
+		mmap_write_downgrade(current->mm);
+		memset(huge->dst, 0, sizeof(huge->dst));
+		if (by_pfn)
+			test_huge_evict_setup();
+		else
+			KUNIT_EXPECT_EQ(test, 0,
+					test_huge_setup(addr, PMD_SIZE,
+							MIGRATE_VMA_SELECT_DEVICE_PRIVATE));
+		KUNIT_EXPECT_TRUE(test, src[0] & MIGRATE_PFN_MIGRATE);
+		KUNIT_EXPECT_EQ_MSG(test, !flags[i / 2],
+				    !!(src[0] & MIGRATE_PFN_LARGE),
+				    "flags %lx", flags[i / 2]);
+		/* Leave them where they are. */
+		if (by_pfn) {
+			migrate_device_pages(src, huge->dst, TEST_HUGE_PAGES);
+			migrate_device_finalize(src, huge->dst, TEST_HUGE_PAGES);
+		} else {
+			migrate_vma_finalize(&huge->args);
+		}
+		mmap_read_unlock(current->mm);
+		mmap_write_lock(current->mm);
+		vm_flags_clear(vma_lookup(current->mm, addr), flags[i / 2]);
+		mmap_write_unlock(current->mm);
+	}
+	KUNIT_EXPECT_EQ(test, pool_nr_used(), TEST_HUGE_PAGES);
+	test_huge_check(test, addr, NULL);
+	test_huge_free(test, addr);
 }
 
 /* Without a huge page to come back to, base pages serve. */
@@ -3226,26 +3613,43 @@ static void migrate_device_test_huge_all_or_nothing(struct kunit *test)
 
 	KUNIT_EXPECT_EQ(test, pool_nr_used(), 0);
 	KUNIT_EXPECT_TRUE(test, test_is_huge(addr));
+	page = test_get_page(test, addr);
+	KUNIT_EXPECT_TRUE(test, PageLRU(page));
+	put_page(page);
+	test_huge_check(test, addr, NULL);
+	KUNIT_EXPECT_EQ(test, test_huge_migrate(addr, PMD_SIZE),
+			TEST_HUGE_PAGES);
 	test_huge_check(test, addr, NULL);
 	test_huge_free(test, addr);
 }
 
-/* A huge page that is mapped by PTEs moves whole, too. */
+/*
+ * A huge page that is mapped by PTEs moves whole, too. It is dirty if an entry is,
+ * and so are the pages it moves to.
+ */
 static void migrate_device_test_huge_mapped_by_ptes(struct kunit *test)
 {
-	unsigned long addr = test_huge_new(test);
+	unsigned long addr = test_huge_new(test), dirty = 0, i;
+	struct page *page = test_get_page(test, addr);
+	struct folio *folio = page_folio(page);
 	struct vm_area_struct *vma;
 
 	mmap_read_lock(current->mm);
 	vma = vma_lookup(current->mm, addr);
 	split_huge_pmd(vma, pmd_off(current->mm, addr), addr);
+	folio_clear_dirty(folio);
+	put_page(page);
 	KUNIT_EXPECT_EQ(test, 0, test_huge_setup(addr, PMD_SIZE,
 						 MIGRATE_VMA_SELECT_SYSTEM));
 	KUNIT_EXPECT_EQ(test, huge->args.cpages, TEST_HUGE_PAGES);
-	KUNIT_EXPECT_TRUE(test,
-			  PageCompound(migrate_pfn_to_page(huge->src[0])));
+	KUNIT_EXPECT_PTR_EQ(test, page, migrate_pfn_to_page(huge->src[0]));
+	KUNIT_EXPECT_TRUE(test, folio_test_large(folio));
+	KUNIT_EXPECT_TRUE(test, folio_test_dirty(folio));
 	test_huge_to_device();
 	migrate_vma_pages(&huge->args);
+	for (i = 0; i < TEST_HUGE_PAGES; i++)
+		dirty += PageDirty(pfn_to_page(huge->pfns[i]));
+	KUNIT_EXPECT_EQ(test, dirty, TEST_HUGE_PAGES);
 	huge_act_zap(&(struct test_huge_act) { .first = 3, .end = 5 });
 	migrate_vma_finalize(&huge->args);
 	mmap_read_unlock(current->mm);
@@ -3684,6 +4088,7 @@ static struct kunit_case migrate_device_test_cases[] = {
 			 test_when_gen_params),
 	KUNIT_CASE(migrate_device_test_restore_source),
 	KUNIT_CASE(migrate_device_test_references_pass_on),
+	KUNIT_CASE(migrate_device_test_device_pages_writable),
 	KUNIT_CASE(migrate_device_test_handed_over_unlocked),
 	KUNIT_CASE(migrate_device_test_pages_of_two_owners),
 	KUNIT_CASE(migrate_device_test_finalize_without_pages),
@@ -3701,6 +4106,9 @@ static struct kunit_case migrate_device_test_cases[] = {
 			 test_huge_act_gen_params),
 	KUNIT_CASE_PARAM(migrate_device_test_huge_evict,
 			 test_huge_act_gen_params),
+	KUNIT_CASE(migrate_device_test_huge_join_invalidates),
+	KUNIT_CASE(migrate_device_test_huge_join_flushes_locked),
+	KUNIT_CASE(migrate_device_test_huge_not_taken),
 	KUNIT_CASE(migrate_device_test_huge_none_left),
 	KUNIT_CASE(migrate_device_test_huge_all_or_nothing),
 	KUNIT_CASE(migrate_device_test_huge_mapped_by_ptes),
@@ -3715,13 +4123,16 @@ static struct kunit_case migrate_device_test_cases[] = {
 	KUNIT_CASE(migrate_device_test_mlock_skips_device_pages),
 	KUNIT_CASE_PARAM(migrate_device_test_statistics_balance,
 			 test_spread_gen_params),
+	KUNIT_CASE(migrate_device_test_zap_statistics_balance),
 	KUNIT_CASE(migrate_device_test_page_off_lru_stays),
 	KUNIT_CASE(migrate_device_test_sources_are_freed),
+	KUNIT_CASE(migrate_device_test_restore_accessed_and_dirty),
 	KUNIT_CASE(migrate_device_test_flags_follow),
 	KUNIT_CASE(migrate_device_test_pages_init),
 	KUNIT_CASE(migrate_device_test_zap_frees_locked),
 	KUNIT_CASE(migrate_device_test_source_in_use_is_not_freed),
 	KUNIT_CASE(migrate_device_test_hmm_reports_no_memory),
+	KUNIT_CASE(migrate_device_test_hmm_spares_device_page),
 	{}
 };
 

@@ -34,7 +34,10 @@ HARMLESS='KernelAddressSanitizer initialized|DMA-API: (preallocated|debugging en
 HARMLESS+='|KCSAN: data-race in (lapic_cal_handler / setup_boot_APIC_clock|process_one_work / queue_work_on'
 # The memory cgroup reads the clock while it ticks; and a wait for invalidations reads, with READ_ONCE(), a
 # sequence number that is changed under a lock, and reads it again after each wake-up.
-HARMLESS+='|do_timer / mem_cgroup_flush_stats_ratelimited|__mmu_notifier_invalidate_range_(start|end) / mmu_interval_read_begin)'
+HARMLESS+='|do_timer / mem_cgroup_flush_stats_ratelimited|__mmu_notifier_invalidate_range_(start|end) / mmu_interval_read_begin'
+# A folio's node is read from its flags while other bits of them are set, atomically.  A spinner of a sleeping lock
+# looks at its predecessor with READ_ONCE(); a sleeper looks whether its timer has run.
+HARMLESS+='|__lruvec_stat_mod_folio / [a-z_]+|osq_lock / osq_unlock|do_nanosleep / hrtimer_wakeup)'
 
 # What the tests of broken memory bring about.
 HARMLESS+='|vsvm_failure_te:[0-9]+ due to hardware memory corruption'

@@ -209,7 +209,8 @@ struct drm_pagemap_ops {
 	 * pages @pages of @dpagemap.  @addr has the address of each source, made
 	 * for the device of @dpagemap by the peer's @device_map: one per page,
 	 * and all of one peer.  If &drm_pagemap_device_addr.order is n, the
-	 * ``1 << n`` pages from this one on are contiguous on the peer.
+	 * ``1 << n`` pages from this one on are contiguous on the peer.  That
+	 * may be more than are left to copy: @npages is what counts.
 	 *
 	 * Optional.  Without it, pages that are in the memory of a peer are not
 	 * migrated, and have to go by way of RAM.
@@ -248,7 +249,8 @@ struct drm_pagemap_devmem_ops {
 	 * @devmem_release: Drop the reference to the allocation that a
 	 * successful migration took over.  Called exactly once, after the last
 	 * device page of the allocation was freed, always in process context;
-	 * may sleep.  Optional: without it, a driver waits for
+	 * may sleep, but memory reclaim may wait for it: it must not flush a
+	 * workqueue without %WQ_MEM_RECLAIM.  Optional: without it, a driver waits for
 	 * &drm_pagemap_devmem.detached.
 	 */
 	void (*devmem_release)(struct drm_pagemap_devmem *devmem_allocation);
@@ -362,8 +364,8 @@ struct drm_pagemap_devmem {
  * @alloc: Called once it is known how many pages have to move, if @devmem is
  *         NULL, to make an allocation of at least @npages pages.  Runs with the
  *         mmap lock and pages of the process locked, as
- *         &drm_pagemap_devmem_ops.populate_devmem_pfn, and must not evict from
- *         the same memory.  Returns an initialized allocation or an ERR_PTR().
+ *         &drm_pagemap_devmem_ops.populate_devmem_pfn, and must not evict.
+ *         Returns an initialized allocation or an ERR_PTR().
  * @mm: The address space.
  * @start: First address, page aligned.
  * @end: End address, exclusive, page aligned.

@@ -237,10 +237,11 @@ drm_gpusvm_notifier_invalidate(struct mmu_interval_notifier *mni,
 
 	down_write(&gpusvm->notifier_lock);
 	mmu_interval_set_seq(mni, cur_seq);
+	/* A driver may zap only what is still valid. */
+	gpusvm->ops->invalidate(gpusvm, notifier, mmu_range);
 	drm_gpusvm_for_each_range(range, notifier, mmu_range->start,
 				  mmu_range->end)
 		drm_gpusvm_range_set_stale(range);
-	gpusvm->ops->invalidate(gpusvm, notifier, mmu_range);
 	up_write(&gpusvm->notifier_lock);
 
 	return true;

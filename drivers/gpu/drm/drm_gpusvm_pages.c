@@ -805,8 +805,8 @@ static void drm_gpusvm_zap(struct drm_gpusvm *gpusvm,
 	mmu_range.flags |= MMU_NOTIFIER_RANGE_BLOCKABLE;
 
 	down_write(&gpusvm->notifier_lock);
-	drm_gpusvm_range_set_stale(range);
 	gpusvm->ops->invalidate(gpusvm, range->notifier, &mmu_range);
+	drm_gpusvm_range_set_stale(range);
 	up_write(&gpusvm->notifier_lock);
 }
 
@@ -879,7 +879,8 @@ static int drm_gpusvm_alloc_addrs(struct drm_gpusvm_walk *walk)
  * may write where @dir of the address is %DMA_BIDIRECTIONAL, and only there.
  *
  * Context: With &drm_gpusvm.notifier_lock held.
- * Return: True if the pages are mapped, and are those of the process.
+ * Return: True if the pages are mapped, and are those of the process.  In
+ * &drm_gpusvm_ops.invalidate, whether they were until now.
  */
 bool drm_gpusvm_range_pages_valid(struct drm_gpusvm *gpusvm,
 				  struct drm_gpusvm_range *range)

@@ -2194,7 +2194,8 @@ static int drm_pagemap_migrate_gated(struct drm_pagemap_devmem_move *m)
  * &drm_pagemap_migration.moved is smaller than the range.
  *
  * Context: Process context, may sleep.  The caller holds the mmap lock, for
- * reading at least, and no lock that an mmu notifier takes.
+ * reading at least, no lock that an mmu notifier takes, and a reference to the users
+ * of the address space: one that is being torn down would lose track of the pages.
  *
  * Return: 0, or
  *
@@ -2263,8 +2264,7 @@ EXPORT_SYMBOL_GPL(drm_pagemap_migrate);
  * drm_pagemap_migrate() for the details, the owner of the allocation afterwards
  * and the errors.
  *
- * Context: Process context, may sleep.  The caller holds the mmap lock of @mm,
- * for reading at least, and no lock that an mmu notifier takes.
+ * Context: As drm_pagemap_migrate().
  * Return: 0 or a negative errno, as drm_pagemap_migrate().
  */
 int drm_pagemap_migrate_to_devmem(struct drm_pagemap_devmem *devmem_allocation,

@@ -62,7 +62,7 @@ static_assert(ARRAY_SIZE(drm_pagemap_counter_names) ==
  * go.  The result is out of date when it is returned.
  *
  * Context: Process context, may sleep.  Not in a callback of a migration to the
- * region.
+ * region, nor with a lock that one takes.
  * Return: The number of pages, 0 once the device is unbound.
  */
 unsigned long drm_pagemap_region_resident(struct drm_pagemap_region *region)
@@ -305,6 +305,11 @@ static int drm_pagemap_region_place(struct drm_pagemap_region *region,
 	struct resource *res;
 
 	if (args->flags & DRM_PAGEMAP_REGION_COHERENT) {
+		/* memremap_pages() would warn, too. */
+		if (region_intersects(args->start, args->size,
+				      IORESOURCE_SYSTEM_RAM, IORES_DESC_NONE) !=
+		    REGION_DISJOINT)
+			return -EINVAL;
 		region->type = MEMORY_DEVICE_COHERENT;
 		region->start_pfn = PHYS_PFN(args->start);
 		return 0;

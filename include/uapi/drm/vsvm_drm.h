@@ -43,7 +43,7 @@ extern "C" {
  * there are limits, reported by &struct drm_vsvm_query:
  *
  * - VMs of an open file: &drm_vsvm_query.max_vms.  Beyond, making one fails with
- *   -ENOSPC.
+ *   -ENOSPC, and so it does beyond 1024 of a user, in all files of all devices.
  * - Unfinished jobs of a VM: &drm_vsvm_query.max_jobs.  Beyond, exec fails with
  *   -EBUSY.
  * - Operations in unfinished jobs of an open file, of all its VMs:
@@ -604,7 +604,8 @@ struct drm_vsvm_sync {
  * so are the operations of a job; those of different VMs run side by side.
  *
  * @ops and @syncs are read during the call, and not needed after it.  With an
- * error, nothing was queued and no syncobj changed.
+ * error, nothing was queued and no syncobj changed, unless it is that the result
+ * cannot be written to this structure.
  *
  * A job ends at the first operation that fails: the rest is not executed, what
  * was done stays done, and later jobs are not affected.  Its fences are

@@ -14,10 +14,12 @@
 #include <linux/jiffies.h>
 #include <linux/log2.h>
 #include <linux/mm.h>
+#include <linux/mmap_lock.h>
 #include <linux/mman.h>
 #include <linux/mmu_notifier.h>
 #include <linux/pfn_t.h>
 #include <linux/prandom.h>
+#include <linux/rwsem.h>
 #include <linux/sched/mm.h>
 
 #define SEED	PAGEMAP_MOCK_SEED
@@ -862,6 +864,125 @@ static void drm_gpusvm_test_evict_busy(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, pagemap_mock_read(addr, CHUNK, SEED), 0);
 }
 
+struct op_param {
+	const char *desc;
+	bool get;
+};
+
+static const struct op_param op_params[] = {
+	{ "evict", false },
+	{ "get", true },
+};
+
+KUNIT_ARRAY_PARAM_DESC(op, op_params, desc);
+
+/*
+ * Every other page is on the device, which each take a pass to come back; and with
+ * a hole, the range cannot be mapped without that.
+ */
+static struct drm_gpusvm_range *setup_to_ram(struct kunit *test)
+{
+	unsigned long addr = setup(test, CHUNK), i;
+
+	KUNIT_ASSERT_EQ(test, pagemap_mock_write(addr, CHUNK, SEED), 0);
+	for (i = 0; i < CHUNK; i += 2)
+		pagemap_mock_to_dev(dev(test, 0), addr + pages(i), 1, 0);
+	gpusvm_mock_discard(addr + pages(CHUNK - 1), 1);
+
+	return gpusvm_mock_range(devmem_vm, addr);
+}
+
+static int to_ram(const struct op_param *op, struct drm_gpusvm_range *range)
+{
+	return op->get ? gpusvm_mock_get(range, false) : gpusvm_mock_evict(range);
+}
+
+/*
+ * Succeeds if pages that come back slowly, but one after the other, all do: the
+ * deadline is for one, not for all of them.
+ */
+static void drm_gpusvm_test_progress_earns_time(struct kunit *test)
+{
+	struct drm_gpusvm_range *range = setup_to_ram(test);
+	struct pagemap_mock_hook *hook;
+
+	hook = pagemap_mock_arm(dev(test, 0), PAGEMAP_MOCK_TO_RAM);
+	hook->delay_ms = 200;
+	devmem_vm->gpusvm.timeout_ms = 1000;
+	KUNIT_EXPECT_EQ(test, to_ram(test->param_value, range), 0);
+	KUNIT_EXPECT_EQ(test, atomic_read(&hook->calls), CHUNK / 2);
+	pagemap_mock_expect_resident(test, dev(test, 0), 0);
+	KUNIT_EXPECT_EQ(test, 0, pagemap_mock_read(drm_gpusvm_range_start(range),
+						   CHUNK - 1, SEED));
+}
+
+/* Somebody who makes a lookup stale right after it */
+struct spoiler {
+	struct drm_gpusvm_range *range;
+	struct completion ready;
+};
+
+static bool wait_contended(struct rw_semaphore *sem)
+{
+	unsigned long deadline = jiffies + PAGEMAP_MOCK_PATIENCE * HZ;
+
+	while (!rwsem_is_contended(sem) && time_before(jiffies, deadline))
+		msleep(20);
+
+	return rwsem_is_contended(sem);
+}
+
+static int spoiler_thread(void *arg)
+{
+	struct spoiler *spoiler = arg;
+	struct drm_gpusvm *gpusvm = spoiler->range->gpusvm;
+	struct mm_struct *mm = current->mm;
+	bool found;
+
+	/* The lookup waits at its begin; its end needs the notifier lock. */
+	mmap_write_lock(mm);
+	complete_all(&spoiler->ready);
+	found = wait_contended(&mm->mmap_lock);
+	down_write(&gpusvm->notifier_lock);
+	mmap_write_unlock(mm);
+
+	found = found && wait_contended(&gpusvm->notifier_lock);
+	drm_gpusvm_range_set_stale(spoiler->range);
+	up_write(&gpusvm->notifier_lock);
+
+	return found ? 0 : -ETIMEDOUT;
+}
+
+/*
+ * Succeeds if pages are not looked at that may be gone, since the process changed
+ * its memory after they were looked up: no page is moved on that ground.
+ */
+static void drm_gpusvm_test_stale_lookup(struct kunit *test)
+{
+	struct drm_gpusvm_range *range = setup_to_ram(test);
+	struct pagemap_mock_thread *thread;
+	struct spoiler *spoiler;
+
+	spoiler = kunit_kzalloc(test, sizeof(*spoiler), GFP_KERNEL);
+	KUNIT_ASSERT_NOT_NULL(test, spoiler);
+	spoiler->range = range;
+	init_completion(&spoiler->ready);
+
+	/* There is no second try. */
+	devmem_vm->gpusvm.timeout_ms = 0;
+	thread = pagemap_mock_thread(test, spoiler_thread, spoiler);
+	KUNIT_EXPECT_TRUE(test, pagemap_mock_wait(test, &spoiler->ready));
+	KUNIT_EXPECT_EQ(test, to_ram(test->param_value, range), -EBUSY);
+	KUNIT_EXPECT_EQ(test, pagemap_mock_join(test, thread), 0);
+	pagemap_mock_expect_resident(test, dev(test, 0), CHUNK / 2);
+
+	devmem_vm->gpusvm.timeout_ms = PAGEMAP_MOCK_PATIENCE * MSEC_PER_SEC;
+	KUNIT_EXPECT_EQ(test, to_ram(test->param_value, range), 0);
+	pagemap_mock_expect_resident(test, dev(test, 0), 0);
+	KUNIT_EXPECT_EQ(test, 0, pagemap_mock_read(drm_gpusvm_range_start(range),
+						   CHUNK - 1, SEED));
+}
+
 /*
  * Huge pages.
  */
@@ -1627,6 +1748,9 @@ static struct kunit_case gpusvm_devmem_cases[] = {
 	KUNIT_CASE(drm_gpusvm_test_timeslice),
 	KUNIT_CASE(drm_gpusvm_test_evict_copy_fails),
 	KUNIT_CASE(drm_gpusvm_test_evict_busy),
+	KUNIT_CASE_PARAM_ATTR(drm_gpusvm_test_progress_earns_time, op_gen_params,
+			      { .speed = KUNIT_SPEED_SLOW }),
+	KUNIT_CASE_PARAM(drm_gpusvm_test_stale_lookup, op_gen_params),
 	KUNIT_CASE_PARAM(drm_gpusvm_test_thp, thp_gen_params),
 	KUNIT_CASE(drm_gpusvm_test_thp_hole),
 	KUNIT_CASE_PARAM(drm_gpusvm_test_device_run, run_gen_params),

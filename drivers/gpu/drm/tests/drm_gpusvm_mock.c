@@ -246,6 +246,20 @@ gpusvm_mock_lazy_invalidate(struct gpusvm_mock *mock,
 	}
 }
 
+static unsigned int
+gpusvm_mock_count_valid(struct drm_gpusvm *gpusvm,
+			struct drm_gpusvm_notifier *notifier,
+			const struct mmu_notifier_range *mmu_range)
+{
+	struct drm_gpusvm_range *range = NULL;
+	unsigned int n = 0;
+
+	drm_gpusvm_for_each_range(range, notifier, mmu_range->start,
+				  mmu_range->end)
+		n += drm_gpusvm_range_pages_valid(gpusvm, range);
+	return n;
+}
+
 static void gpusvm_mock_invalidate(struct drm_gpusvm *gpusvm,
 				   struct drm_gpusvm_notifier *notifier,
 				   const struct mmu_notifier_range *mmu_range)
@@ -254,6 +268,7 @@ static void gpusvm_mock_invalidate(struct drm_gpusvm *gpusvm,
 
 	mock->invalidations++;
 	mock->last_event = mmu_range->event;
+	mock->last_valid = gpusvm_mock_count_valid(gpusvm, notifier, mmu_range);
 	if (mock->lazy)
 		gpusvm_mock_lazy_invalidate(mock, notifier, mmu_range);
 	else if (!mock->deaf)

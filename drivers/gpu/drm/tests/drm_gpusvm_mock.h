@@ -65,6 +65,7 @@ struct gpusvm_mock_mapping {
  * @deaf: The invalidate callback does nothing.
  * @invalidations: Number of calls of the invalidate callback.
  * @last_event: Event of the last one.
+ * @last_valid: Number of ranges that were valid until then.
  * @ranges: Number of ranges.
  * @bus_lock: Protects @maps, @next_addr, @map_calls, @fail_map.
  * @maps: The DMA mappings.
@@ -95,6 +96,7 @@ struct gpusvm_mock {
 	bool deaf;
 	unsigned int invalidations;
 	int last_event;
+	unsigned int last_valid;
 	atomic_t ranges;
 	spinlock_t bus_lock;		/* see above */
 	struct list_head maps;

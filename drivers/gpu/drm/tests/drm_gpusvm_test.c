@@ -1139,7 +1139,10 @@ static void drm_gpusvm_test_get_upgrade(struct kunit *test)
 	}
 }
 
-/* Succeeds if a change of memory invalidates its range, and no other. */
+/*
+ * Succeeds if a change of memory invalidates its range, and no other, and if the
+ * driver is asked while the range is still valid.
+ */
 static void drm_gpusvm_test_invalidate(struct kunit *test)
 {
 	struct gpusvm_mock *mock = setup(test, 0, 64);
@@ -1152,12 +1155,14 @@ static void drm_gpusvm_test_invalidate(struct kunit *test)
 		KUNIT_EXPECT_EQ(test, gpusvm_mock_get(a, false), 0);
 		KUNIT_EXPECT_EQ(test, gpusvm_mock_get(b, false), 0);
 		gpusvm_mock_discard(at(test, 31), 1);
+		KUNIT_EXPECT_EQ(test, mock->last_valid, 1);
 		KUNIT_EXPECT_FALSE(test, gpusvm_mock_valid(a));
 		gpusvm_mock_expect_mapped(b, false);
 		KUNIT_EXPECT_FALSE(test, a->flags.unmapped);
 		KUNIT_EXPECT_EQ(test, gpusvm_mock_get(a, false), 0);
 		gpusvm_mock_expect_mapped(a, false);
 		gpusvm_mock_discard(at(test, 31), 2);
+		KUNIT_EXPECT_EQ(test, mock->last_valid, 2);
 		KUNIT_EXPECT_FALSE(test, gpusvm_mock_valid(a));
 		KUNIT_EXPECT_FALSE(test, gpusvm_mock_valid(b));
 	}

@@ -8,7 +8,9 @@
 
 #include "drm_pagemap_mock.h"
 
+#include <linux/io.h>
 #include <linux/mm.h>
+#include <linux/sched/signal.h>
 #include <linux/sizes.h>
 
 #define SEED		PAGEMAP_MOCK_SEED
@@ -162,6 +164,31 @@ static void drm_pagemap_test_coherent_to_ram_fails(struct kunit *test)
 	pagemap_mock_arm(mdev, PAGEMAP_MOCK_TO_RAM);
 	KUNIT_EXPECT_EQ(test, to_ram(test, addr, NPAGES), 0);
 	pagemap_mock_expect_released(test, bo);
+}
+
+/*
+ * Succeeds if a process that is being killed does not go on after a part of the
+ * range, and says so.
+ */
+static void drm_pagemap_test_coherent_to_ram_killed(struct kunit *test)
+{
+	struct pagemap_mock_dev *mdev = pagemap_mock_dev0(test);
+	unsigned long addr = pagemap_mock_map_filled(test, 600);
+	struct pagemap_mock_bo *bo = pagemap_mock_to_dev(mdev, addr, 600, 0);
+	int err;
+
+	sigaddset(&current->pending.signal, SIGKILL);
+	set_tsk_thread_flag(current, TIF_SIGPENDING);
+	err = to_ram(test, addr, 600);
+	sigdelset(&current->pending.signal, SIGKILL);
+	clear_tsk_thread_flag(current, TIF_SIGPENDING);
+	KUNIT_EXPECT_EQ(test, err, -EINTR);
+	expect_all(test, addr, 512, PAGEMAP_MOCK_RAM);
+	expect_all(test, addr + 512 * PAGE_SIZE, 600 - 512, PAGEMAP_MOCK_DEV0);
+
+	KUNIT_EXPECT_EQ(test, to_ram(test, addr, 600), 0);
+	pagemap_mock_expect_released(test, bo);
+	KUNIT_EXPECT_EQ(test, pagemap_mock_read(addr, 600, SEED), 0);
 }
 
 /* Succeeds if eviction brings the pages back, also those of a child. */
@@ -357,6 +384,10 @@ static void drm_pagemap_test_coherent_bad_arguments(struct kunit *test)
 	args.start = start + PAGE_SIZE;
 	KUNIT_EXPECT_EQ(test, PTR_ERR(devm_drm_pagemap_region_register(mdev->drm, &args)),
 			-EINVAL);
+	/* RAM. */
+	args.start = ALIGN_DOWN(virt_to_phys(dpagemap), SZ_2M);
+	KUNIT_EXPECT_EQ(test, PTR_ERR(devm_drm_pagemap_region_register(mdev->drm, &args)),
+			-EINVAL);
 	args.start = start;
 	args.size = SZ_2M + PAGE_SIZE;
 	KUNIT_EXPECT_EQ(test, PTR_ERR(devm_drm_pagemap_region_register(mdev->drm, &args)),
@@ -377,6 +408,7 @@ static struct kunit_case drm_pagemap_coherent_cases[] = {
 	KUNIT_CASE(drm_pagemap_test_coherent_to_ram),
 	KUNIT_CASE(drm_pagemap_test_coherent_to_ram_mixed),
 	KUNIT_CASE(drm_pagemap_test_coherent_to_ram_fails),
+	KUNIT_CASE(drm_pagemap_test_coherent_to_ram_killed),
 	KUNIT_CASE(drm_pagemap_test_coherent_evict),
 	KUNIT_CASE(drm_pagemap_test_coherent_unplug),
 	KUNIT_CASE(drm_pagemap_test_coherent_short_pin),

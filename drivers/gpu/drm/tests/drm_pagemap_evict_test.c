@@ -18,6 +18,7 @@
 
 #define SEED		PAGEMAP_MOCK_SEED
 #define NTHREADS	4
+#define NHUGE		(PMD_SIZE >> PAGE_SHIFT)
 
 static int evict_thread(void *bo)
 {
@@ -307,6 +308,69 @@ static void drm_pagemap_test_evict_error_but_unmapped(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, pagemap_mock_join(test, thread), 0);
 	KUNIT_EXPECT_EQ(test, atomic_read(&hook->calls), 3);
 	pagemap_mock_expect_released(test, bo);
+}
+
+/*
+ * Succeeds if a pass that moves pages earns another second for the rest, however
+ * long it took.
+ */
+static void drm_pagemap_test_evict_progress_earns_time(struct kunit *test)
+{
+	struct pagemap_mock_dev *mdev = pagemap_mock_dev0(test);
+	unsigned long addr = pagemap_mock_map_filled(test, 16);
+	struct pagemap_mock_bo *bo = pagemap_mock_to_dev(mdev, addr, 16, 0);
+	struct page *page = pagemap_mock_bo_page(bo, 11);
+	struct pagemap_mock_thread *thread;
+	struct pagemap_mock_hook *hook;
+
+	lock_page(page);
+	thread = blocked_evict(test, bo, &hook);
+	/* The next pass finds the page, but does not move it. */
+	unlock_page(page);
+	hook->fail_call = 2;
+	hook->fail_calls = 1;
+	hook->error = -EIO;
+	/* The second that it began with */
+	msleep(1100);
+	complete_all(&hook->resume);
+
+	KUNIT_EXPECT_EQ(test, pagemap_mock_join(test, thread), 0);
+	KUNIT_EXPECT_EQ(test, atomic_read(&hook->calls), 3);
+	KUNIT_EXPECT_EQ(test, atomic_read(&hook->pages), 16);
+	pagemap_mock_expect_released(test, bo);
+	KUNIT_EXPECT_EQ(test, pagemap_mock_read(addr, 16, SEED), 0);
+}
+
+/*
+ * Succeeds if two errors of the copy are forgiven, and another two after a pass
+ * that moved pages.
+ */
+static void drm_pagemap_test_evict_progress_earns_errors(struct kunit *test)
+{
+	struct pagemap_mock_dev *mdev = pagemap_mock_dev0(test);
+	unsigned long addr = pagemap_mock_map_filled(test, 16);
+	struct pagemap_mock_bo *bo = pagemap_mock_to_dev(mdev, addr, 16, 0);
+	struct page *page = pagemap_mock_bo_page(bo, 11);
+	struct pagemap_mock_thread *thread;
+	struct pagemap_mock_hook *hook;
+
+	hook = pagemap_mock_block(mdev, PAGEMAP_MOCK_TO_RAM, 3);
+	hook->fail_call = 1;
+	hook->fail_calls = 2;
+	hook->error = -EIO;
+	lock_page(page);
+	thread = pagemap_mock_thread(test, evict_thread, bo);
+	KUNIT_EXPECT_TRUE(test, pagemap_mock_wait(test, &hook->entered));
+	/* This call moves all pages but this one. */
+	unlock_page(page);
+	hook->fail_call = 4;
+	complete_all(&hook->resume);
+
+	KUNIT_EXPECT_EQ(test, pagemap_mock_join(test, thread), 0);
+	KUNIT_EXPECT_EQ(test, atomic_read(&hook->calls), 6);
+	KUNIT_EXPECT_EQ(test, atomic_read(&hook->pages), 16);
+	pagemap_mock_expect_released(test, bo);
+	KUNIT_EXPECT_EQ(test, pagemap_mock_read(addr, 16, SEED), 0);
 }
 
 /* Succeeds if two evictions of one allocation at a time both return 0. */
@@ -838,6 +902,37 @@ static void drm_pagemap_test_unplug_waits_for_a_held_page(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, pagemap_mock_read(addr, 16, SEED), 0);
 }
 
+/*
+ * Succeeds if a huge page comes back as one, although the pages that are moved with
+ * it do not begin where it does.
+ */
+static void drm_pagemap_test_unplug_with_a_huge_page(struct kunit *test)
+{
+	struct pagemap_mock_dev *mdev = pagemap_mock_dev0(test);
+	unsigned long addr = pagemap_mock_map_filled(test, 16);
+	unsigned long huge = pagemap_mock_mmap_thp(test, NHUGE);
+	struct pagemap_mock_bo *bo[2];
+
+	if (NHUGE > 512)
+		kunit_skip(test, "huge pages of another size");
+	KUNIT_ASSERT_NE(test, huge, 0);
+	KUNIT_ASSERT_EQ(test, pagemap_mock_write(huge, NHUGE, SEED), 0);
+	if (!pagemap_mock_is_huge(huge))
+		kunit_skip(test, "no huge page was free");
+
+	bo[0] = pagemap_mock_to_dev(mdev, addr, 16, 0);
+	bo[1] = pagemap_mock_to_dev(mdev, huge, NHUGE, 0);
+	KUNIT_ASSERT_PTR_EQ(test, pagemap_mock_bo_page(bo[1], 0),
+			    pagemap_mock_bo_page(bo[0], 15) + 1);
+	drm_pagemap_region_unplug(mdev->region);
+	KUNIT_EXPECT_TRUE(test, pagemap_mock_is_huge(huge));
+
+	pagemap_mock_expect_released(test, bo[0]);
+	pagemap_mock_expect_released(test, bo[1]);
+	KUNIT_EXPECT_EQ(test, pagemap_mock_read(addr, 16, SEED), 0);
+	KUNIT_EXPECT_EQ(test, pagemap_mock_read(huge, NHUGE, SEED), 0);
+}
+
 /* Succeeds if one of two devices can go while the other keeps its pages. */
 static void drm_pagemap_test_unplug_one_of_two_devices(struct kunit *test)
 {
@@ -900,6 +995,8 @@ static struct kunit_case drm_pagemap_evict_cases[] = {
 	KUNIT_CASE(drm_pagemap_test_evict_waits_for_an_unmapped_page),
 	KUNIT_CASE(drm_pagemap_test_evict_error_leaves_pages),
 	KUNIT_CASE(drm_pagemap_test_evict_error_but_unmapped),
+	KUNIT_CASE_SLOW(drm_pagemap_test_evict_progress_earns_time),
+	KUNIT_CASE(drm_pagemap_test_evict_progress_earns_errors),
 	KUNIT_CASE(drm_pagemap_test_evict_by_two_threads),
 	KUNIT_CASE(drm_pagemap_test_fault_during_evict),
 	KUNIT_CASE(drm_pagemap_test_evict_during_fault),
@@ -917,6 +1014,7 @@ static struct kunit_case drm_pagemap_evict_cases[] = {
 	KUNIT_CASE(drm_pagemap_test_unplug_with_several_processes),
 	KUNIT_CASE(drm_pagemap_test_unplug_does_not_give_up),
 	KUNIT_CASE(drm_pagemap_test_unplug_waits_for_a_held_page),
+	KUNIT_CASE(drm_pagemap_test_unplug_with_a_huge_page),
 	KUNIT_CASE(drm_pagemap_test_unplug_one_of_two_devices),
 	KUNIT_CASE(drm_pagemap_test_region_prints_its_state),
 	{}

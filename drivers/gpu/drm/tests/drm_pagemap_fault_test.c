@@ -15,6 +15,7 @@
 
 #define SEED		PAGEMAP_MOCK_SEED
 #define NTHREADS	6
+#define NHUGE		(PMD_SIZE >> PAGE_SHIFT)
 
 /* Long enough to tell sleeping from not, short enough to run often. */
 #define TIMESLICE_MS	300
@@ -353,6 +354,49 @@ static void drm_pagemap_test_eviction_ends_the_timeslice(struct kunit *test)
 }
 
 /*
+ * Succeeds if eviction ends the timeslice for good, so that a fault on a page
+ * that it could not move does not sleep.
+ */
+static void drm_pagemap_test_failed_eviction_ends_the_timeslice(struct kunit *test)
+{
+	struct pagemap_mock_dev *mdev = pagemap_mock_dev0(test);
+	unsigned long addr = pagemap_mock_map_filled(test, 16);
+	struct pagemap_mock_bo *bo = to_dev(test, addr, 16, 0, FOREVER_MS);
+	struct page *page = pagemap_mock_bo_page(bo, 3);
+
+	get_page(page);
+	KUNIT_EXPECT_EQ(test, pagemap_mock_evict(bo), -EBUSY);
+	put_page(page);
+	pagemap_mock_expect_resident(test, mdev, 1);
+
+	/* The read would not end otherwise. */
+	KUNIT_ASSERT_EQ(test, bo->devmem.timeslice_expiration, 0);
+	KUNIT_EXPECT_EQ(test, read_word(addr + 3 * PAGE_SIZE), 0);
+	KUNIT_EXPECT_EQ(test, pagemap_mock_counter(mdev, DRM_PAGEMAP_TIMESLICE_SLEEPS), 0);
+	pagemap_mock_expect_released(test, bo);
+	KUNIT_EXPECT_EQ(test, pagemap_mock_read(addr, 16, SEED), 0);
+}
+
+/* Succeeds if a fault leaves the timeslice of the other pages as it is. */
+static void drm_pagemap_test_fault_keeps_the_timeslice(struct kunit *test)
+{
+	struct pagemap_mock_dev *mdev = pagemap_mock_dev0(test);
+	unsigned long addr = pagemap_mock_map_filled(test, 16);
+	struct pagemap_mock_bo *bo;
+	u64 expires;
+
+	bo = to_dev(test, addr, 16, 4 * PAGE_SIZE, FOREVER_MS);
+	expires = bo->devmem.timeslice_expiration;
+	KUNIT_EXPECT_EQ(test, fault_with(addr, FAULT_FLAG_ALLOW_RETRY |
+					 FAULT_FLAG_TRIED), 0);
+	pagemap_mock_expect_resident(test, mdev, 12);
+	KUNIT_EXPECT_EQ(test, bo->devmem.timeslice_expiration, expires);
+
+	KUNIT_EXPECT_EQ(test, pagemap_mock_evict(bo), 0);
+	KUNIT_EXPECT_EQ(test, pagemap_mock_read(addr, 16, SEED), 0);
+}
+
+/*
  * Succeeds if those who sleep for a timeslice go on at once when another fault
  * has moved their pages.
  */
@@ -514,6 +558,39 @@ static void drm_pagemap_test_timeslice_of_another_allocation(struct kunit *test)
 }
 
 /*
+ * Succeeds if pages that could be a huge page do not become one if a fault must
+ * leave one of them, the last, to another allocation; nor if the copy fails.
+ */
+static void drm_pagemap_test_huge_window_of_two_allocations(struct kunit *test)
+{
+	struct pagemap_mock_dev *mdev = pagemap_mock_dev0(test);
+	unsigned long addr = pagemap_mock_mmap_thp(test, NHUGE);
+	unsigned long last = addr + PMD_SIZE - PAGE_SIZE;
+	struct drm_pagemap_migration mig;
+	struct pagemap_mock_bo *bo;
+	int fail;
+
+	KUNIT_ASSERT_NE(test, addr, 0);
+	for (fail = 0; fail < 2; fail++) {
+		KUNIT_ASSERT_EQ(test, pagemap_mock_write(addr, NHUGE, SEED), 0);
+		bo = to_dev(test, last, 1, 0, FOREVER_MS);
+		KUNIT_ASSERT_EQ(test, pagemap_mock_migrate_missing(mdev, addr, NHUGE, &mig), 0);
+		KUNIT_EXPECT_EQ(test, mig.moved, NHUGE - 1);
+
+		if (fail)
+			pagemap_mock_fail(mdev, PAGEMAP_MOCK_TO_RAM, 1, 0, -EIO);
+		KUNIT_EXPECT_EQ(test, read_word(addr), 0);
+		KUNIT_EXPECT_EQ(test, pagemap_mock_count(test, last, 1, PAGEMAP_MOCK_DEV0), 1);
+		/* After a failure, the page of the fault comes back alone. */
+		pagemap_mock_expect_resident(test, mdev, fail ? NHUGE - 1 : 1);
+		KUNIT_EXPECT_FALSE(test, pagemap_mock_is_huge(addr));
+
+		KUNIT_EXPECT_EQ(test, pagemap_mock_evict(bo), 0);
+		KUNIT_EXPECT_EQ(test, pagemap_mock_read(addr, NHUGE, SEED), 0);
+	}
+}
+
+/*
  * Succeeds if the memory can be unmapped, and its allocation go, while a fault
  * sleeps for the timeslice: the access then fails at once, as any to unmapped
  * memory.
@@ -664,12 +741,15 @@ static struct kunit_case drm_pagemap_fault_cases[] = {
 	KUNIT_CASE(drm_pagemap_test_no_timeslice_no_sleep),
 	KUNIT_CASE_PARAM(drm_pagemap_test_timeslice_many_threads, threads_gen_params),
 	KUNIT_CASE(drm_pagemap_test_eviction_ends_the_timeslice),
+	KUNIT_CASE_SLOW(drm_pagemap_test_failed_eviction_ends_the_timeslice),
+	KUNIT_CASE(drm_pagemap_test_fault_keeps_the_timeslice),
 	KUNIT_CASE(drm_pagemap_test_another_fault_ends_the_timeslice),
 	KUNIT_CASE(drm_pagemap_test_timeslice_is_for_who_asked),
 	KUNIT_CASE(drm_pagemap_test_fault_without_wait_does_not_sleep),
 	KUNIT_CASE(drm_pagemap_test_unbind_during_the_timeslice),
 	KUNIT_CASE(drm_pagemap_test_unplug_ends_the_timeslice),
 	KUNIT_CASE(drm_pagemap_test_timeslice_of_another_allocation),
+	KUNIT_CASE(drm_pagemap_test_huge_window_of_two_allocations),
 	KUNIT_CASE(drm_pagemap_test_unmapped_during_the_timeslice),
 	KUNIT_CASE(drm_pagemap_test_fault_without_retry_does_not_sleep),
 	KUNIT_CASE(drm_pagemap_test_pinning_brings_back),

@@ -8,10 +8,13 @@
 
 #include <kunit/resource.h>
 
+#include <linux/delay.h>
 #include <linux/dma-mapping.h>
 #include <linux/highmem.h>
+#include <linux/jiffies.h>
 #include <linux/mm.h>
 #include <linux/mman.h>
+#include <linux/sched/mm.h>
 #include <linux/uaccess.h>
 
 #define SEED	PAGEMAP_MOCK_SEED
@@ -447,32 +450,35 @@ static void drm_pagemap_test_pinned_page(struct kunit *test)
 }
 
 struct migrate_arg {
-	struct pagemap_mock_bo *bo;
+	struct pagemap_mock_dev *mdev;
 	unsigned long addr;
 	unsigned long npages;
+	struct drm_pagemap_migration mig;
 };
 
 static int migrate_thread(void *data)
 {
 	struct migrate_arg *arg = data;
 
-	return pagemap_mock_migrate(arg->bo, arg->addr, arg->npages, 0);
+	return pagemap_mock_migrate_flags(arg->mdev, arg->addr, arg->npages, 0,
+					  &arg->mig);
 }
 
 /*
  * Succeeds if a page that the mm core refuses only when everything is copied,
  * since somebody took a reference meanwhile, makes the migration fail, rather
- * than report a success that is none, with all pages in RAM and intact.
+ * than report a success that is none, with all pages in RAM and intact, and
+ * none of them reported as moved.
  */
 static void drm_pagemap_test_refused_after_the_copy(struct kunit *test)
 {
 	const struct nth_param *p = test->param_value;
 	struct pagemap_mock_dev *mdev = pagemap_mock_dev0(test);
 	unsigned long addr = pagemap_mock_map_filled(test, 16);
-	struct pagemap_mock_bo *bo = pagemap_mock_bo(mdev, 16, 0);
-	struct migrate_arg arg = { bo, addr, 16 };
+	struct migrate_arg arg = { mdev, addr, 16 };
 	struct pagemap_mock_thread *thread;
 	struct pagemap_mock_hook *hook;
+	struct pagemap_mock_bo *bo;
 	struct page *page;
 
 	KUNIT_ASSERT_EQ(test, pagemap_mock_pin(addr + p->nth * PAGE_SIZE, &page), 1);
@@ -485,7 +491,11 @@ static void drm_pagemap_test_refused_after_the_copy(struct kunit *test)
 	complete_all(&hook->resume);
 	KUNIT_EXPECT_EQ(test, pagemap_mock_join(test, thread), -EBUSY);
 	put_page(page);
+	KUNIT_EXPECT_EQ(test, arg.mig.moved, 0);
+	KUNIT_EXPECT_EQ(test, arg.mig.left, 0);
 
+	KUNIT_ASSERT_NOT_NULL(test, arg.mig.devmem);
+	bo = container_of(arg.mig.devmem, struct pagemap_mock_bo, devmem);
 	pagemap_mock_expect_kept(test, bo);
 	KUNIT_EXPECT_EQ(test, pagemap_mock_elsewhere(test, addr, 16,
 						     PAGEMAP_MOCK_RAM), 0);
@@ -908,20 +918,52 @@ static void drm_pagemap_test_populate_mm(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, pagemap_mock_read(addr, 8, SEED), 0);
 }
 
-/* Transparent huge pages */
+struct leaver {
+	struct kunit *test;
+	struct mm_struct *mm;
+	unsigned long addr;
+};
 
-static bool is_huge(unsigned long addr)
+/* A process that ends; its address space is kept, without its memory. */
+static int leave_thread(void *data)
 {
-	struct page *page;
-	bool huge = false;
+	struct leaver *leaver = data;
 
-	if (pagemap_mock_pin(addr, &page) == 1) {
-		huge = PageTransCompound(page);
-		unpin_user_page(page);
-	}
+	leaver->addr = pagemap_mock_mmap(leaver->test, 8, PROT_READ | PROT_WRITE);
+	if (!leaver->addr)
+		return -ENOMEM;
+	mmgrab(current->mm);
+	leaver->mm = current->mm;
 
-	return huge;
+	return 0;
 }
+
+/* Succeeds if the provider is not asked to migrate what is gone. */
+static void drm_pagemap_test_populate_mm_gone(struct kunit *test)
+{
+	struct pagemap_mock_dev *mdev = pagemap_mock_dev0(test);
+	unsigned long deadline = jiffies + PAGEMAP_MOCK_PATIENCE * HZ;
+	struct leaver *leaver;
+
+	leaver = kunit_kzalloc(test, sizeof(*leaver), GFP_KERNEL);
+	KUNIT_ASSERT_NOT_NULL(test, leaver);
+	leaver->test = test;
+	KUNIT_ASSERT_EQ(test, 0,
+			pagemap_mock_join(test, pagemap_mock_process(test, leave_thread,
+								     leaver)));
+	while (atomic_read(&leaver->mm->mm_users) &&
+	       time_before(jiffies, deadline))
+		msleep(20);
+
+	KUNIT_EXPECT_EQ(test, -EFAULT,
+			drm_pagemap_populate_mm(&mdev->dpagemap, leaver->addr,
+						leaver->addr + 8 * PAGE_SIZE,
+						leaver->mm, 0));
+	KUNIT_EXPECT_EQ(test, mdev->populate_calls, 0);
+	mmdrop(leaver->mm);
+}
+
+/* Transparent huge pages */
 
 /* A mapping with huge pages, or a skipped case. */
 static unsigned long map_huge(struct kunit *test, unsigned long npages)
@@ -963,7 +1005,8 @@ static void drm_pagemap_test_huge_page(struct kunit *test)
 	struct pagemap_mock_bo *bo;
 
 	KUNIT_ASSERT_EQ(test, pagemap_mock_write(addr, 2 * HPAGE_PMD_NR, SEED), 0);
-	if (!is_huge(addr) || !is_huge(addr + HPAGE_PMD_SIZE))
+	if (!pagemap_mock_is_huge(addr) ||
+	    !pagemap_mock_is_huge(addr + HPAGE_PMD_SIZE))
 		kunit_skip(test, "no huge page was free");
 
 	bo = pagemap_mock_to_dev(mdev, part, p->npages, 0);
@@ -1000,7 +1043,7 @@ static void drm_pagemap_test_huge_page_mapped_by_ptes(struct kunit *test)
 	struct drm_pagemap_migration mig;
 
 	KUNIT_ASSERT_EQ(test, pagemap_mock_write(addr, HPAGE_PMD_NR, SEED), 0);
-	if (!is_huge(addr))
+	if (!pagemap_mock_is_huge(addr))
 		kunit_skip(test, "no huge page was free");
 	KUNIT_ASSERT_EQ(test, vm_munmap(addr + npages * PAGE_SIZE, 16 * PAGE_SIZE), 0);
 
@@ -1022,7 +1065,8 @@ static void drm_pagemap_test_huge_page_besides_a_pinned_one(struct kunit *test)
 	struct page *page;
 
 	KUNIT_ASSERT_EQ(test, pagemap_mock_write(addr, 2 * HPAGE_PMD_NR, SEED), 0);
-	if (!is_huge(addr) || !is_huge(addr + HPAGE_PMD_SIZE))
+	if (!pagemap_mock_is_huge(addr) ||
+	    !pagemap_mock_is_huge(addr + HPAGE_PMD_SIZE))
 		kunit_skip(test, "no huge page was free");
 	KUNIT_ASSERT_EQ(test, pagemap_mock_pin(addr + HPAGE_PMD_SIZE, &page), 1);
 
@@ -1424,6 +1468,7 @@ static struct kunit_case drm_pagemap_migrate_cases[] = {
 	KUNIT_CASE(drm_pagemap_test_no_release_callback),
 	KUNIT_CASE(drm_pagemap_test_unplugged),
 	KUNIT_CASE(drm_pagemap_test_populate_mm),
+	KUNIT_CASE(drm_pagemap_test_populate_mm_gone),
 	KUNIT_CASE_PARAM(drm_pagemap_test_huge_page, thp_gen_params),
 	KUNIT_CASE(drm_pagemap_test_huge_zero_page),
 	KUNIT_CASE(drm_pagemap_test_huge_page_mapped_by_ptes),

@@ -952,6 +952,20 @@ int pagemap_mock_pin(unsigned long addr, struct page **page)
 	return pin_user_pages_fast(addr, 1, FOLL_WRITE | FOLL_LONGTERM, page);
 }
 
+/* Whether a page is of a huge page.  Brings it back to RAM first. */
+bool pagemap_mock_is_huge(unsigned long addr)
+{
+	struct page *page;
+	bool huge = false;
+
+	if (pagemap_mock_pin(addr, &page) == 1) {
+		huge = PageTransCompound(page);
+		unpin_user_page(page);
+	}
+
+	return huge;
+}
+
 /* Waits for what is deferred; the layer gave its reference back, once. */
 void pagemap_mock_expect_released(struct kunit *test, struct pagemap_mock_bo *bo)
 {

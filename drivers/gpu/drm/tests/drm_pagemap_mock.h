@@ -340,6 +340,7 @@ unsigned long pagemap_mock_in_use(struct pagemap_mock_dev *mdev);
 unsigned long pagemap_mock_map(struct kunit *test, unsigned long npages);
 unsigned long pagemap_mock_map_filled(struct kunit *test, unsigned long npages);
 int pagemap_mock_pin(unsigned long addr, struct page **page);
+bool pagemap_mock_is_huge(unsigned long addr);
 
 /* Expectations of cases. */
 void pagemap_mock_expect_released(struct kunit *test, struct pagemap_mock_bo *bo);

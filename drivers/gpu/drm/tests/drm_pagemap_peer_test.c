@@ -441,6 +441,57 @@ blocked_migration(struct kunit *test, struct migration_arg *arg,
 	return thread;
 }
 
+struct gather_arg {
+	struct pagemap_mock_dev *mdev;
+	unsigned long addr;
+	struct drm_pagemap_migration mig;
+};
+
+/* All pages, from peers, too, or none */
+static int gather_all_thread(void *data)
+{
+	struct gather_arg *arg = data;
+
+	return pagemap_mock_migrate_flags(arg->mdev, arg->addr, NPAGES,
+					  DRM_PAGEMAP_MIGRATE_PEERS, &arg->mig);
+}
+
+/*
+ * Succeeds if nothing is reported as moved, from a peer or else, when all pages
+ * come to RAM in the end since one was refused after the copy.
+ */
+static void drm_pagemap_test_peer_refused_after_the_copy(struct kunit *test)
+{
+	struct pagemap_mock_dev *dev = connected(test, 2);
+	struct gather_arg arg = { &dev[1], mixed(test, dev, false) };
+	struct pagemap_mock_thread *thread;
+	struct pagemap_mock_hook *hook;
+	struct pagemap_mock_bo *bo;
+	struct page *page;
+
+	KUNIT_ASSERT_EQ(test, 1,
+			pagemap_mock_pin(arg.addr + (NPAGES - 1) * PAGE_SIZE, &page));
+	unpin_user_page(page);
+
+	hook = pagemap_mock_block(&dev[1], PAGEMAP_MOCK_FROM_PEER, 1);
+	thread = pagemap_mock_thread(test, gather_all_thread, &arg);
+	KUNIT_EXPECT_TRUE(test, pagemap_mock_wait(test, &hook->entered));
+	get_page(page);
+	complete_all(&hook->resume);
+	KUNIT_EXPECT_EQ(test, pagemap_mock_join(test, thread), -EBUSY);
+	put_page(page);
+	KUNIT_EXPECT_EQ(test, arg.mig.moved, 0);
+	KUNIT_EXPECT_EQ(test, arg.mig.from_peers, 0);
+	KUNIT_EXPECT_EQ(test, pagemap_mock_counter(&dev[1], DRM_PAGEMAP_PAGES_FROM_PEERS), 0);
+
+	KUNIT_ASSERT_NOT_NULL(test, arg.mig.devmem);
+	bo = container_of(arg.mig.devmem, struct pagemap_mock_bo, devmem);
+	pagemap_mock_expect_kept(test, bo);
+	pagemap_mock_bo_put(bo);
+	expect_all(test, arg.addr, NPAGES, PAGEMAP_MOCK_RAM);
+	KUNIT_EXPECT_EQ(test, pagemap_mock_read(arg.addr, NPAGES, SEED), 0);
+}
+
 static int unplug_thread(void *mdev)
 {
 	drm_pagemap_region_unplug(((struct pagemap_mock_dev *)mdev)->region);
@@ -699,6 +750,7 @@ static struct kunit_case drm_pagemap_peer_cases[] = {
 	KUNIT_CASE_PARAM(drm_pagemap_test_peer_error_leaves_pages, failure_gen_params),
 	KUNIT_CASE(drm_pagemap_test_peer_each_step_fails),
 	KUNIT_CASE(drm_pagemap_test_peer_destination_full),
+	KUNIT_CASE(drm_pagemap_test_peer_refused_after_the_copy),
 	KUNIT_CASE(drm_pagemap_test_peer_unplug_of_the_source),
 	KUNIT_CASE(drm_pagemap_test_peer_unplug_of_the_destination),
 	KUNIT_CASE(drm_pagemap_test_peer_evict_during_migration),

@@ -136,6 +136,9 @@ struct vsvm_user {
 static DEFINE_MUTEX(vsvm_users_lock);
 static LIST_HEAD(vsvm_users);
 
+/* Closes VMs whose file is gone.  Each may wait for its process. */
+static struct workqueue_struct *vsvm_closers;
+
 /*
  * Who answers for the caller.  Inside a user namespace that is the user who made
  * it, and who may have thousands of user IDs there, all of them one user here.  What
@@ -168,7 +171,7 @@ static struct vsvm_user *vsvm_user_create(kuid_t uid, struct user_namespace *ns)
 
 	user = kzalloc(sizeof(*user), GFP_KERNEL_ACCOUNT);
 	if (!user)
-		return NULL;
+		return ERR_PTR(-ENOMEM);
 
 	user->wq = alloc_workqueue("vsvm-%u", WQ_UNBOUND,
 				   clamp_t(int, num_online_cpus(),
@@ -176,7 +179,7 @@ static struct vsvm_user *vsvm_user_create(kuid_t uid, struct user_namespace *ns)
 				   from_kuid(&init_user_ns, uid));
 	if (!user->wq) {
 		kfree(user);
-		return NULL;
+		return ERR_PTR(-ENOMEM);
 	}
 
 	kref_init(&user->ref);
@@ -192,10 +195,13 @@ static struct vsvm_user *vsvm_user_find(kuid_t uid, struct user_namespace *ns)
 	lockdep_assert_held(&vsvm_users_lock);
 
 	list_for_each_entry(user, &vsvm_users, link) {
-		if (uid_eq(user->uid, uid) && user->ns == ns) {
-			kref_get(&user->ref);
-			return user;
-		}
+		if (!uid_eq(user->uid, uid) || user->ns != ns)
+			continue;
+		/* Each of a process's VMs is told whenever a page of it changes. */
+		if (kref_read(&user->ref) >= VSVM_MAX_USER_VMS)
+			return ERR_PTR(-ENOSPC);
+		kref_get(&user->ref);
+		return user;
 	}
 	return NULL;
 }
@@ -203,7 +209,8 @@ static struct vsvm_user *vsvm_user_find(kuid_t uid, struct user_namespace *ns)
 /**
  * vsvm_user_get() - Find the workers of the calling user, or make them
  *
- * Return: The user with a reference, or NULL if there is no memory.
+ * Return: The user with a reference, for one VM; -ENOMEM, or -ENOSPC if the user
+ * has too many VMs.
  */
 struct vsvm_user *vsvm_user_get(void)
 {
@@ -219,8 +226,8 @@ struct vsvm_user *vsvm_user_get(void)
 
 	/* Without the lock: a user's memory limit must not delay others. */
 	new = vsvm_user_create(uid, ns);
-	if (!new)
-		return NULL;
+	if (IS_ERR(new))
+		return new;
 
 	scoped_guard(mutex, &vsvm_users_lock) {
 		user = vsvm_user_find(uid, ns);
@@ -264,4 +271,38 @@ void vsvm_user_put(struct vsvm_user *user)
 void vsvm_client_kick(struct vsvm_vm *vm)
 {
 	queue_work(vm->user->wq, &vm->queue.work);
+}
+
+/**
+ * vsvm_client_close() - Have somebody close a VM
+ * @vm: The VM, whose reference goes to &vsvm_vm.close_work.
+ *
+ * Context: Any.
+ */
+void vsvm_client_close(struct vsvm_vm *vm)
+{
+	queue_work(vsvm_closers, &vm->close_work);
+}
+
+/**
+ * vsvm_clients_init() - Set up what all clients need
+ *
+ * Return: 0 or -ENOMEM.
+ */
+int vsvm_clients_init(void)
+{
+	vsvm_closers = alloc_workqueue("vsvm-close", WQ_UNBOUND, WQ_MAX_ACTIVE);
+	return vsvm_closers ? 0 : -ENOMEM;
+}
+
+/**
+ * vsvm_clients_exit() - Undo vsvm_clients_init()
+ *
+ * Waits for the VMs that are being closed.
+ *
+ * Context: No file is open.
+ */
+void vsvm_clients_exit(void)
+{
+	destroy_workqueue(vsvm_closers);
 }

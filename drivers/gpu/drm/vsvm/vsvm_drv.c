@@ -254,13 +254,21 @@ static int __init vsvm_init(void)
 		return -EINVAL;
 	}
 
-	ret = platform_driver_register(&vsvm_platform_driver);
+	ret = vsvm_clients_init();
 	if (ret)
 		return ret;
-
+	ret = platform_driver_register(&vsvm_platform_driver);
+	if (ret)
+		goto err_clients;
 	ret = vsvm_add_devices();
 	if (ret)
-		platform_driver_unregister(&vsvm_platform_driver);
+		goto err_driver;
+	return 0;
+
+err_driver:
+	platform_driver_unregister(&vsvm_platform_driver);
+err_clients:
+	vsvm_clients_exit();
 	return ret;
 }
 
@@ -268,6 +276,7 @@ static void __exit vsvm_exit(void)
 {
 	vsvm_remove_devices();
 	platform_driver_unregister(&vsvm_platform_driver);
+	vsvm_clients_exit();
 
 	/*
 	 * The last fence has let go of the module, but whoever released it may

@@ -23,6 +23,7 @@
 #include <drm/drm_pagemap.h>
 #include <uapi/drm/vsvm_drm.h>
 
+struct cred;
 struct drm_memory_stats;
 struct drm_printer;
 struct vsvm_fence;
@@ -31,8 +32,8 @@ struct vsvm_user;
 /**
  * DOC: Life times
  *
- * A struct vsvm_device lives as long as an open file or the bound device needs
- * it.  Its region and the memory behind it go when the device is unbound:
+ * A struct vsvm_device lives as long as an open file, a VM or the bound device
+ * needs it.  Its region and the memory behind it go when the device is unbound:
  * drm_dev_unplug() lets no new user in and waits for those inside
  * drm_dev_enter(), vsvm_vm_detach_all() ends the jobs of all VMs, waits for
  * their workers and undoes their mappings, drm_pagemap_region_unplug() brings
@@ -45,9 +46,10 @@ struct vsvm_user;
  *
  * A struct vsvm_vm lives as long as its handle, an ioctl that uses it, or an
  * unbind that ends its jobs.  These do not keep it: they are ended when the
- * handle goes.  It holds the struct mm_struct but, beyond a page fault, not the
- * memory of the process: when that exits, the mappings go by mmu notifiers, and
- * jobs end at their next access.
+ * handle goes.  If that is because the file is closed, a work item does it, and
+ * the VM may outlive the file, but not the module.  It holds the struct
+ * mm_struct but, beyond a page fault, not the memory of the process: when that
+ * exits, the mappings go by mmu notifiers, and jobs end at their next access.
  *
  * A struct vsvm_bo belongs to the pages in it, which belong to processes.  It
  * outlives the VM, the file and the process that made it, and points only to
@@ -98,6 +100,7 @@ struct vsvm_user;
 #define VSVM_MAX_VRAM_MB	4096
 #define VSVM_MAX_DEMAND_MB	65536
 #define VSVM_MAX_VMS		64
+#define VSVM_MAX_USER_VMS	1024
 #define VSVM_MAX_TIMESLICE_MS	10000
 #define VSVM_MAX_ADVICE		1024
 #define VSVM_MAX_RANGES		4096
@@ -194,6 +197,7 @@ struct vsvm_device {
  *        the device's pool.
  * @bos: Its allocations.  Protected by the lock of the device's pool.
  * @vms: The VMs by handle.  Has its own lock.  Empty after the file was closed.
+ * @num_vms: Number of its VMs, with a handle or not.
  * @queued_ops: Operations in jobs that have not ended.
  * @evictions: Number of its allocations evicted.
  * @gpu_faults: Number of page faults of its VMs.
@@ -204,6 +208,7 @@ struct vsvm_client {
 	unsigned long vram;
 	struct list_head bos;
 	struct xarray vms;
+	atomic_t num_vms;
 	atomic_t queued_ops;
 	atomic64_t evictions;
 	atomic64_t gpu_faults;
@@ -303,6 +308,7 @@ struct vsvm_queue {
  * @vdev: The device.
  * @client: The file it belongs to.  Counted.
  * @user: The user that made it, whose workers execute its jobs.  Counted.
+ * @cred: Credentials of the process that made it, for page faults.  Counted.
  * @mm: The address space.  Holds mm_count, not mm_users.
  * @context: Context of its fences, which is its name in traces and debugfs, too.
  * @pid: The process that made it, for debugfs.
@@ -320,12 +326,15 @@ struct vsvm_queue {
  * @num_advice: Number of entries of @advice.  Protected by @svm_lock.
  * @advice: Advice of user space, by page.  Protected by @svm_lock.
  * @queue: The jobs.
+ * @close_work: Closes the VM when its file is closed.  Has the reference of the
+ *              handle.
  */
 struct vsvm_vm {
 	struct kref ref;
 	struct vsvm_device *vdev;
 	struct vsvm_client *client;
 	struct vsvm_user *user;
+	const struct cred *cred;
 	struct mm_struct *mm;
 	u64 context;
 	pid_t pid;
@@ -344,6 +353,7 @@ struct vsvm_vm {
 	unsigned int num_advice;
 	struct maple_tree advice;
 	struct vsvm_queue queue;
+	struct work_struct close_work;
 };
 
 /**
@@ -521,7 +531,10 @@ struct vsvm_client *vsvm_client_create(void);
 void vsvm_client_put(struct vsvm_client *client);
 struct vsvm_user *vsvm_user_get(void);
 void vsvm_user_put(struct vsvm_user *user);
+int vsvm_clients_init(void);
+void vsvm_clients_exit(void);
 void vsvm_client_kick(struct vsvm_vm *vm);
+void vsvm_client_close(struct vsvm_vm *vm);
 
 /* vsvm_mem.c */
 int vsvm_mem_init(struct vsvm_device *vdev, u64 size, bool on_demand);

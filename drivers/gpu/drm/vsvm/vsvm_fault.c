@@ -18,8 +18,10 @@
  * only, and system memory is mapped for reading.
  */
 
+#include <linux/cred.h>
 #include <linux/memcontrol.h>
 #include <linux/mm.h>
+#include <linux/rcupdate.h>
 #include <linux/sched/mm.h>
 
 #include <drm/drm_drv.h>
@@ -352,6 +354,22 @@ static int vsvm_fault_try(struct vsvm_fault *fault)
 	return vsvm_fault_commit(fault, range);
 }
 
+/*
+ * Whether nobody has the address space any more but workers, each of which would
+ * keep it for the others, with nobody to pay for its memory.
+ */
+#ifdef CONFIG_MEMCG
+static bool vsvm_fault_is_orphan(const struct vsvm_fault *fault)
+{
+	return !rcu_access_pointer(fault->vm->mm->owner);
+}
+#else
+static bool vsvm_fault_is_orphan(const struct vsvm_fault *fault)
+{
+	return false;
+}
+#endif
+
 /**
  * vsvm_fault_handle() - Resolve a page fault of the GPU
  * @fault: The fault.  To be used again if the same access faults again, so that
@@ -378,6 +396,7 @@ int vsvm_fault_handle(struct vsvm_fault *fault)
 {
 	struct mem_cgroup *memcg, *worker_memcg;
 	struct vsvm_vm *vm = fault->vm;
+	const struct cred *worker_cred;
 	int ret;
 
 	if (!fault->tries)
@@ -385,6 +404,8 @@ int vsvm_fault_handle(struct vsvm_fault *fault)
 	if (!mmget_not_zero(vm->mm))
 		return -EFAULT;
 
+	/* A file system must not take the worker for the administrator. */
+	worker_cred = override_creds(vm->cred);
 	/* Page tables, here and of CPUs, are paid for by the process. */
 	memcg = get_mem_cgroup_from_mm(vm->mm);
 	worker_memcg = set_active_memcg(memcg);
@@ -392,6 +413,8 @@ int vsvm_fault_handle(struct vsvm_fault *fault)
 	mutex_lock(&vm->svm_lock);
 	do {
 		ret = READ_ONCE(vm->queue.closed);
+		if (!ret && vsvm_fault_is_orphan(fault))
+			ret = -EFAULT;
 		if (ret)
 			break;
 		ret = time_after(jiffies, fault->deadline) ?
@@ -402,6 +425,7 @@ int vsvm_fault_handle(struct vsvm_fault *fault)
 
 	set_active_memcg(worker_memcg);
 	mem_cgroup_put(memcg);
+	revert_creds(worker_cred);
 
 	/* May be the last: tears down the address space, so without the lock. */
 	mmput(vm->mm);

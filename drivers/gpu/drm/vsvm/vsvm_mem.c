@@ -674,7 +674,8 @@ static struct vsvm_bo *vsvm_mem_alloc(struct vsvm_device *vdev,
 			return bo;
 		/* If nothing is in use, what lacks is struct pages: do not wait. */
 		mutex_lock(&vdev->pool.lock);
-		unused = vdev->pool.free == vdev->pool.size;
+		unused = vdev->pool.free + vdev->pool.nr_retired ==
+			 vdev->pool.size;
 		mutex_unlock(&vdev->pool.lock);
 		if (ret != -ENOSPC || !tries-- ||
 		    failures == VSVM_EVICT_FAILURES || unused)

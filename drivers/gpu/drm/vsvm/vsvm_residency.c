@@ -64,7 +64,8 @@ int vsvm_snapshot_init(struct vsvm_snapshot *snap, struct vsvm_vm *vm,
 					   &vsvm_snapshot_notifier_ops);
 	if (ret)
 		kvfree(snap->pfns);
-	return ret;
+	/* The first of the process gives up for any signal: begin anew. */
+	return ret == -EINTR ? -ERESTARTNOINTR : ret;
 }
 
 /**

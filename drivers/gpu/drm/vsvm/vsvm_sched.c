@@ -24,11 +24,12 @@
  * the user have meanwhile, and the fences that all these jobs wait for.  The
  * limit is looked at between two steps, so a page fault may exceed it.
  *
- * When a VM or its device goes, its queue is closed.  That needs no worker, of
- * which there may be none: whoever closes takes the work item out of the
+ * When a VM or its device goes, its queue is closed.  That needs none of these
+ * workers, which may all be busy: whoever closes takes the work item out of the
  * workqueue, waits for a worker that is at it, which notices between two pages,
  * and ends what jobs are left.  Where several go, all are told before the first
- * is waited for.
+ * is waited for.  When the file is closed, work items of another workqueue do that
+ * for its VMs.
  */
 
 #include <linux/dma-fence.h>

@@ -3,16 +3,28 @@
  * VMs: which process's memory a device works on.
  */
 
+#include <linux/cred.h>
 #include <linux/dma-fence.h>
 #include <linux/mm.h>
+#include <linux/sched.h>
 #include <linux/sched/mm.h>
 #include <linux/slab.h>
 #include <linux/spinlock.h>
 #include <linux/wait_bit.h>
+#include <linux/workqueue.h>
 
+#include <drm/drm_drv.h>
 #include <drm/drm_print.h>
 
 #include "vsvm_drv.h"
+
+/* For how long closing a file waits for its VMs. */
+#define VSVM_CLOSE_TIMEOUT	(HZ / 10)
+
+static void vsvm_vm_close_work(struct work_struct *work)
+{
+	vsvm_vm_destroy(container_of(work, struct vsvm_vm, close_work));
+}
 
 /**
  * vsvm_vm_create() - Make a VM of the calling process
@@ -34,15 +46,16 @@ struct vsvm_vm *vsvm_vm_create(struct vsvm_device *vdev,
 
 	kref_init(&vm->ref);
 	mutex_init(&vm->svm_lock);
+	INIT_WORK(&vm->close_work, vsvm_vm_close_work);
 	vm->vdev = vdev;
 	vm->client = client;
 	vm->mm = current->mm;
 	vm->context = dma_fence_context_alloc(1);
 	vm->pid = task_tgid_nr(current);
 
-	ret = -ENOMEM;
 	vm->user = vsvm_user_get();
-	if (!vm->user)
+	ret = PTR_ERR_OR_ZERO(vm->user);
+	if (ret)
 		goto err_free;
 	ret = vsvm_queue_init(vm);
 	if (ret)
@@ -52,7 +65,10 @@ struct vsvm_vm *vsvm_vm_create(struct vsvm_device *vdev,
 		goto err_queue;
 
 	mmgrab(vm->mm);
+	vm->cred = get_current_cred();
 	kref_get(&client->ref);
+	atomic_inc(&client->num_vms);
+	drm_dev_get(&vdev->drm);
 	spin_lock(&vdev->vms_lock);
 	list_add_tail(&vm->link, &vdev->vms);
 	spin_unlock(&vdev->vms_lock);
@@ -86,10 +102,14 @@ static void vsvm_vm_release(struct kref *ref)
 	vsvm_queue_fini(vm);
 	vsvm_advice_fini(vm);
 	mutex_destroy(&vm->svm_lock);
+	put_cred(vm->cred);
 	mmdrop(vm->mm);
 	vsvm_user_put(vm->user);
+	if (atomic_dec_and_test(&vm->client->num_vms))
+		wake_up_var(&vm->client->num_vms);
 	vsvm_client_put(vm->client);
 	kfree(vm);
+	drm_dev_put(&vdev->drm);
 }
 
 /**
@@ -179,6 +199,9 @@ void vsvm_vm_destroy(struct vsvm_vm *vm)
 /**
  * vsvm_vm_destroy_all() - Drop all VMs of a client
  * @client: The client, whose file is being closed.
+ *
+ * Does not wait for long.  A process can pass the file on, and the last to close it
+ * may be anybody, even the work item that closes files for all of the kernel.
  */
 void vsvm_vm_destroy_all(struct vsvm_client *client)
 {
@@ -191,8 +214,14 @@ void vsvm_vm_destroy_all(struct vsvm_client *client)
 
 	xa_for_each(&client->vms, id, vm) {
 		xa_erase(&client->vms, id);
-		vsvm_vm_destroy(vm);
+		vsvm_client_close(vm);
 	}
+
+	/* Most often it is the process, which should not get ahead of this. */
+	if (!(current->flags & PF_KTHREAD))
+		wait_var_event_timeout(&client->num_vms,
+				       !atomic_read(&client->num_vms),
+				       VSVM_CLOSE_TIMEOUT);
 }
 
 /**

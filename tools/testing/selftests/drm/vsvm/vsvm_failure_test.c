@@ -265,7 +265,8 @@ TEST_F_TIMEOUT(failure, fork, TIMEOUT)
 /* A broken page is never given out again, whatever is allocated. */
 TEST_F_TIMEOUT(failure, never_again, TIMEOUT)
 {
-	size_t size = self->gpu.query.vram_size - HUGE, i, seen = 0;
+	/* So much that it takes each of the three to find out that it is broken */
+	size_t size = self->gpu.query.vram_size - self->page, i, seen = 0;
 	uint64_t bad[3];
 	char *mem;
 
@@ -287,6 +288,8 @@ TEST_F_TIMEOUT(failure, never_again, TIMEOUT)
 		seen += pfn == bad[0] || pfn == bad[1] || pfn == bad[2];
 	}
 	EXPECT_EQ(0, seen);
+	EXPECT_EQ(3, vsvm_file_figure("/sys/kernel/debug/dri/vsvm.0/vsvm-pool",
+				      "broken pages taken out of use"));
 	EXPECT_EQ(-1, vsvm_verify(mem, size, 3));
 	munmap(mem, size);
 }

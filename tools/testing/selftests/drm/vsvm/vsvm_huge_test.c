@@ -9,15 +9,22 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
+
+#include <linux/const.h>
+#include <linux/mempolicy.h>
+#include <linux/userfaultfd.h>
 
 #include "../../kselftest_harness.h"
 #include "vsvm_util.h"
@@ -45,6 +52,8 @@
 #define MTHP_SIZE	(64 * 1024UL)
 #define MAX_PAGE	(64 * 1024UL)
 #define WORDS		8	/* of a page that are checked */
+
+#define PM_SOFT_DIRTY	_BITULL(55)
 
 #define PREFER_WRITER	PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP
 
@@ -902,14 +911,255 @@ TEST_F(page, changed_on_device)
 	EXPECT_EQ(-1, vsvm_verify_value(self->mem + 4 * part, part, 3));
 }
 
+/* Bytes of locked memory that the kernel knows of; not all that were unlocked. */
+static long mlocked(void)
+{
+	/* Fold the counts of each CPU into the sum. */
+	vsvm_write_file("/proc/sys/vm/stat_refresh", "1");
+	return vsvm_file_figure("/proc/meminfo", "Mlocked") * 1024;
+}
+
+/* It comes back as locked memory, by whatever way. */
 TEST_F(page, locked)
 {
+	/* The rest may go before it is counted: a batch for each CPU. */
+	long most = mlocked() + HUGE / 2;
+	bool coherent = vsvm_coherent(&self->gpu);
+
 	ASSERT_EQ(0, to_device(&self->gpu, self->mem));
 	ASSERT_EQ(0, mlock(self->mem, HUGE));
 	EXPECT_EQ(-1, vsvm_verify(self->mem, HUGE, 1));
+	EXPECT_EQ(!coherent, mlocked() > most);
 	EXPECT_EQ(0, to_device(&self->gpu, self->mem));
 	EXPECT_EQ(-1, vsvm_verify(self->mem, HUGE, 1));
+	EXPECT_EQ(!coherent, mlocked() > most);
+	EXPECT_EQ(0, to_device(&self->gpu, self->mem));
+	EXPECT_EQ(0, vsvm_prefetch(&self->gpu, self->mem, HUGE,
+				   DRM_VSVM_PLACE_SYSTEM));
+	EXPECT_LT(most, mlocked());
+	EXPECT_EQ(-1, vsvm_verify(self->mem, HUGE, 1));
 	EXPECT_EQ(0, munlock(self->mem, HUGE));
+}
+
+static int clear_soft_dirty(void)
+{
+	return vsvm_write_file("/proc/self/clear_refs", "4");
+}
+
+/* Bytes of the pages that were written to since */
+static long soft_dirty(const char *mem)
+{
+	return vsvm_count_bits(mem, HUGE / getpagesize(), PM_SOFT_DIRTY) *
+	       getpagesize();
+}
+
+static void expect_soft_dirty(struct __test_metadata *_metadata,
+			      struct _test_data_page *self, long size)
+{
+	EXPECT_EQ(size, soft_dirty(self->mem));
+	EXPECT_EQ(0, to_device(&self->gpu, self->mem));
+	EXPECT_EQ(size, soft_dirty(self->mem));
+	EXPECT_EQ(0, vsvm_prefetch(&self->gpu, self->mem, HUGE,
+				   DRM_VSVM_PLACE_SYSTEM));
+	EXPECT_EQ(huge_on_return(&self->gpu),
+		  vsvm_mapped_huge(self->mem, HUGE));
+	EXPECT_EQ(size, soft_dirty(self->mem));
+}
+
+/* What was written to is known as that, wherever it goes, and nothing else is. */
+TEST_F(page, soft_dirty)
+{
+	if (!vsvm_has_soft_dirty())
+		SKIP(return, "no soft-dirty bits");
+
+	ASSERT_EQ(0, clear_soft_dirty());
+	expect_soft_dirty(_metadata, self, 0);
+	vsvm_fill(self->mem, HUGE, 2);
+	expect_soft_dirty(_metadata, self, HUGE);
+	ASSERT_EQ(0, clear_soft_dirty());
+	expect_soft_dirty(_metadata, self, 0);
+
+	ASSERT_EQ(0, to_device(&self->gpu, self->mem));
+	ASSERT_EQ(0, vsvm_gpu_fill(&self->gpu, self->mem, HUGE, 3));
+	expect_soft_dirty(_metadata, self, HUGE);
+	EXPECT_EQ(-1, vsvm_verify_value(self->mem, HUGE, 3));
+}
+
+struct mover {
+	pthread_t id;
+	void *mem;
+	atomic_bool stop;
+	atomic_ulong begun;
+	double took;
+	unsigned long moved;
+};
+
+/* From one node to the other, which needs neither the CPU nor the mmap lock */
+static void *move_between_nodes(void *arg)
+{
+	int node = 0, status = -1;
+	struct mover *m = arg;
+	double began;
+
+	while (!atomic_load(&m->stop)) {
+		node = !node;
+		atomic_fetch_add(&m->begun, 1);
+		began = vsvm_now_ms();
+		if (!syscall(SYS_move_pages, 0, 1UL, &m->mem, &node, &status,
+			     MPOL_MF_MOVE))
+			m->moved += status == node;
+		m->took = vsvm_now_ms() - began;
+	}
+	return NULL;
+}
+
+/* Wait until a move has begun, and then for a part of the time that one takes. */
+static void wait_for_move(struct mover *m, unsigned int *random)
+{
+	unsigned long begun = atomic_load(&m->begun);
+	double until;
+
+	while (atomic_load(&m->begun) == begun)
+		sched_yield();
+	until = vsvm_now_ms() + m->took * rand_r(random) / RAND_MAX;
+	while (vsvm_now_ms() < until)
+		;
+}
+
+/* A write to a huge page shows, also if it was on the move when that was asked for. */
+TEST_F_TIMEOUT(page, soft_dirty_on_the_move, TIMEOUT)
+{
+	double end = vsvm_now_ms() + (vsvm_debug_kernel() ? 10000 : 5000);
+	struct mover m = { .mem = self->mem };
+	uint64_t *word = (uint64_t *)self->mem;
+	unsigned long round = 0, lost = 0;
+	unsigned int random = 1;
+	long huge = HUGE;
+
+	if (!vsvm_has_soft_dirty())
+		SKIP(return, "no soft-dirty bits");
+	if (access("/sys/devices/system/node/node1", F_OK))
+		SKIP(return, "one node only");
+
+	ASSERT_EQ(0, pthread_create(&m.id, NULL, move_between_nodes, &m));
+	/* As long as there is room for it as a whole */
+	while (huge == HUGE && (vsvm_now_ms() < end || round < 50)) {
+		/* What is dirty is soft-dirty as well when it has moved. */
+		EXPECT_EQ(0, madvise(self->mem, HUGE, MADV_FREE));
+		wait_for_move(&m, &random);
+		EXPECT_EQ(0, clear_soft_dirty());
+		store(word, ++round);
+		lost += vsvm_count_bits(word, 1, PM_SOFT_DIRTY) != 1;
+		if (round % 16 == 0)
+			huge = vsvm_mapped_huge(self->mem, HUGE);
+	}
+	atomic_store(&m.stop, true);
+	pthread_join(m.id, NULL);
+	EXPECT_EQ(0, lost);
+	EXPECT_EQ(round, load(word));
+	TH_LOG("%lu rounds, %lu moves, huge: %ld", round, m.moved, huge);
+}
+
+#define MOVE_SECONDS	4
+/* After which a migration has begun, or is done. */
+#define MOVE_MAX_US	4000
+
+struct migrator {
+	struct vsvm_gpu gpu;
+	char *mem;
+	atomic_int begun, done;
+};
+
+/* To the device, as much as is there and can move, whenever it is told to. */
+static void *move_when_told(void *arg)
+{
+	struct migrator *m = arg;
+	int round = 0, begun;
+
+	while ((begun = atomic_load(&m->begun)) >= 0) {
+		if (begun == round) {
+			sched_yield();
+			continue;
+		}
+		round = begun;
+		vsvm_prefetch(&m->gpu, m->mem, HUGE, DRM_VSVM_PLACE_DEVICE);
+		atomic_store(&m->done, round);
+	}
+	return NULL;
+}
+
+/* Without a page table, where there would be no huge page. */
+static int map_anew(char *mem)
+{
+	if (mmap(mem, HUGE, PROT_READ | PROT_WRITE,
+		 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) != mem)
+		return -errno;
+	return madvise(mem, HUGE, MADV_HUGEPAGE) ? -errno : 0;
+}
+
+/* Returns how many bytes were moved, in a few tries. */
+static size_t uffd_move(int uffd, char *to, char *from)
+{
+	struct uffdio_move move;
+	size_t done = 0;
+	int tries;
+
+	for (tries = 0; tries < 20 && done < HUGE; tries++) {
+		move = (struct uffdio_move) {
+			.dst = (uintptr_t)to + done,
+			.src = (uintptr_t)from + done,
+			.len = HUGE - done,
+			.mode = UFFDIO_MOVE_MODE_ALLOW_SRC_HOLES,
+		};
+		if (ioctl(uffd, UFFDIO_MOVE, &move) && move.move < 0)
+			continue;
+		done += move.move;
+	}
+	return done;
+}
+
+/* UFFDIO_MOVE of a huge page that is under migration. */
+TEST_F_TIMEOUT(page, moved_by_userfaultfd, TIMEOUT)
+{
+	struct uffdio_api api = { .api = UFFD_API, .features = UFFD_FEATURE_MOVE };
+	struct uffdio_register reg = { .mode = UFFDIO_REGISTER_MODE_MISSING };
+	struct migrator m = { .gpu = self->gpu, .mem = self->mem };
+	double end = vsvm_now_ms() + MOVE_SECONDS * 1000;
+	unsigned int random = 1;
+	pthread_t thread;
+	long whole = 0;
+	int uffd, round;
+	size_t moved;
+	char *to;
+
+	uffd = syscall(__NR_userfaultfd, O_CLOEXEC | UFFD_USER_MODE_ONLY);
+	if (uffd < 0 || ioctl(uffd, UFFDIO_API, &api))
+		SKIP(return, "no UFFDIO_MOVE");
+	to = vsvm_alloc(HUGE, HUGE);
+	ASSERT_NE(NULL, to);
+	reg.range.start = (uintptr_t)to;
+	reg.range.len = HUGE;
+
+	ASSERT_EQ(0, pthread_create(&thread, NULL, move_when_told, &m));
+	for (round = 1; vsvm_now_ms() < end; round++) {
+		ASSERT_EQ(0, map_anew(to));
+		ASSERT_EQ(0, ioctl(uffd, UFFDIO_REGISTER, &reg));
+		ASSERT_EQ(0, map_anew(self->mem));
+		store((uint64_t *)self->mem, round);
+		atomic_store(&m.begun, round);
+		usleep(rand_r(&random) % MOVE_MAX_US);
+		moved = uffd_move(uffd, to, self->mem);
+		whole += moved == HUGE;
+		if (moved)
+			EXPECT_EQ(round, load((uint64_t *)to));
+		while (atomic_load(&m.done) != round)
+			sched_yield();
+	}
+	atomic_store(&m.begun, -1);
+	EXPECT_EQ(0, pthread_join(thread, NULL));
+	EXPECT_LT(0, whole);
+	TH_LOG("%d rounds, %ld of the whole range", round, whole);
+	close(uffd);
 }
 
 #define STATS_DIR "/sys/kernel/mm/transparent_hugepage/hugepages-2048kB/stats/"

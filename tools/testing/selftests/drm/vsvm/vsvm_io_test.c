@@ -2,18 +2,24 @@
 /*
  * Tests of access to the memory of a process by other means than its CPUs and
  * devices: system calls, direct I/O, pipes, other processes and debuggers.  All
- * of them work on memory that is on the device, and beside a job.
+ * of them work on memory that is on the device, and beside a job.  And of the file
+ * systems that jobs have to wait for.
  */
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include <linux/fuse.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
 #include <sys/ptrace.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
@@ -374,6 +380,329 @@ TEST_F_TIMEOUT(io, writes_during_jobs, TIMEOUT)
 		ret = check_halves(self, round, 100 * round);
 		EXPECT_EQ(0, ret);
 	}
+}
+
+/*
+ * A file system in user space that does not answer when the file is read.  It
+ * consists of just one file.
+ */
+FIXTURE(fs)
+{
+	char path[64];
+	int fuse;
+	int file;
+	pthread_t thread;
+	atomic_bool asked;
+};
+
+static int fuse_reply(int fuse, uint64_t unique, const void *data, size_t size)
+{
+	struct fuse_out_header head = {
+		.len = sizeof(head) + size,
+		.unique = unique,
+	};
+	struct iovec iov[] = {
+		{ &head, sizeof(head) }, { (void *)data, size }
+	};
+
+	return writev(fuse, iov, 2) == head.len ? 0 : -EIO;
+}
+
+static int fuse_serve(struct _test_data_fs *self,
+		      const struct fuse_in_header *head)
+{
+	struct fuse_attr_out attr = {
+		.attr = {
+			.ino = FUSE_ROOT_ID, .mode = S_IFREG | 0644, .nlink = 1,
+			.size = 1 << 20,
+		},
+		.attr_valid = 3600,
+	};
+	struct fuse_init_out init = {
+		.major = FUSE_KERNEL_VERSION, .minor = FUSE_KERNEL_MINOR_VERSION,
+		.max_readahead = 1 << 16, .max_write = 1 << 16,
+	};
+	struct fuse_open_out open = {};
+
+	switch (head->opcode) {
+	case FUSE_INIT:
+		return fuse_reply(self->fuse, head->unique, &init, sizeof(init));
+	case FUSE_GETATTR:
+		return fuse_reply(self->fuse, head->unique, &attr, sizeof(attr));
+	case FUSE_OPEN:
+		return fuse_reply(self->fuse, head->unique, &open, sizeof(open));
+	case FUSE_READ:
+		self->asked = true;
+		return 0;
+	default:
+		return fuse_reply(self->fuse, head->unique, NULL, 0);
+	}
+}
+
+/* Ends when the file system is unmounted. */
+static void *fuse_thread(void *arg)
+{
+	static char buffer[1 << 18] __attribute__((aligned(8)));
+	struct _test_data_fs *self = arg;
+
+	while (read(self->fuse, buffer, sizeof(buffer)) > 0)
+		fuse_serve(self, (struct fuse_in_header *)buffer);
+	return NULL;
+}
+
+static int fuse_mount(struct _test_data_fs *self)
+{
+	char options[80];
+
+	snprintf(options, sizeof(options),
+		 "fd=%d,rootmode=100644,user_id=0,group_id=0", self->fuse);
+	return mount("vsvm", self->path, "fuse", MS_NOSUID | MS_NODEV, options) ?
+	       -errno : 0;
+}
+
+FIXTURE_SETUP(fs)
+{
+	struct stat st;
+
+	if (getuid())
+		SKIP(return, "needs root");
+	self->fuse = open("/dev/fuse", O_RDWR | O_CLOEXEC);
+	if (self->fuse < 0)
+		SKIP(return, "needs CONFIG_FUSE_FS");
+	snprintf(self->path, sizeof(self->path), "/tmp/vsvm-io-%d", getpid());
+	self->file = open(self->path, O_RDWR | O_CREAT | O_EXCL, 0600);
+	ASSERT_LE(0, self->file);
+	close(self->file);
+	ASSERT_EQ(0, fuse_mount(self));
+	ASSERT_EQ(0, pthread_create(&self->thread, NULL, fuse_thread, self));
+	self->file = open(self->path, O_RDONLY | O_CLOEXEC);
+	ASSERT_LE(0, self->file);
+	/* Has the kernel ask for the size. */
+	ASSERT_EQ(0, fstat(self->file, &st));
+	ASSERT_LT(0, st.st_size);
+}
+
+FIXTURE_TEARDOWN(fs)
+{
+	/* Whoever waits for it gets an error. */
+	EXPECT_EQ(0, umount2(self->path, MNT_FORCE | MNT_DETACH));
+	close(self->file);
+	EXPECT_EQ(0, pthread_join(self->thread, NULL));
+	close(self->fuse);
+	EXPECT_EQ(0, unlink(self->path));
+}
+
+/* Have a job that reads the file. */
+static int fs_read_by_job(struct _test_data_fs *self, struct vsvm_gpu *gpu)
+{
+	struct drm_vsvm_op op;
+	char *mem;
+
+	mem = mmap(NULL, gpu->query.page_size, PROT_READ, MAP_PRIVATE, self->file,
+		   0);
+	if (mem == MAP_FAILED)
+		return -errno;
+	op = vsvm_op_checksum(mem, gpu->query.page_size, gpu->result);
+	return vsvm_exec(gpu, &op, 1, NULL, 0, NULL);
+}
+
+static bool fs_is_asked(struct _test_data_fs *self)
+{
+	int i;
+
+	for (i = 0; i < 3000 && !self->asked; i++)
+		usleep(10000);
+	return self->asked;
+}
+
+/* The child closes the file that the process has left to it, and says so. */
+static int close_a_strangers_file(struct vsvm_gpu *gpu, int go, int done)
+{
+	char c;
+
+	if (read(go, &c, 1) != 1)
+		return 1;
+	close(gpu->fd);
+	return write(done, &c, 1) == 1 ? 0 : 2;
+}
+
+/* The job keeps the process from having a child. */
+static int leave_file_to_child(struct _test_data_fs *self, int ready, int go,
+			       int done)
+{
+	struct vsvm_gpu gpu;
+
+	if (vsvm_gpu_open(&gpu, 0))
+		return 1;
+	if (!fork())
+		_exit(close_a_strangers_file(&gpu, go, done));
+	if (fs_read_by_job(self, &gpu) || write(ready, "", 1) != 1)
+		return 2;
+	pause();
+	return 3;
+}
+
+/*
+ * The file is open in another process, which has nothing to do with the job, and
+ * does not wait for it when it closes the file.
+ */
+TEST_F_TIMEOUT(fs, closed_by_a_stranger, TIMEOUT)
+{
+	struct pollfd done = { .events = POLLIN };
+	int ready[2], go[2], closed[2], status;
+	pid_t pid;
+	char c;
+
+	ASSERT_EQ(0, pipe(ready));
+	ASSERT_EQ(0, pipe(go));
+	ASSERT_EQ(0, pipe(closed));
+	pid = fork();
+	if (!pid)
+		_exit(leave_file_to_child(self, ready[1], go[0], closed[1]));
+	ASSERT_EQ(1, read(ready[0], &c, 1));
+	EXPECT_TRUE(fs_is_asked(self));
+	EXPECT_EQ(0, kill(pid, SIGKILL));
+	EXPECT_EQ(pid, waitpid(pid, &status, 0));
+
+	EXPECT_EQ(1, write(go[1], "", 1));
+	done.fd = closed[0];
+	EXPECT_EQ(1, poll(&done, 1, 30000));
+}
+
+/* Wait for a job of the process that has left the file to its child. */
+static int wait_for_a_strangers_job(struct vsvm_gpu *gpu, uint32_t handle, int go,
+				    int done)
+{
+	int fence, error;
+	char c;
+
+	if (read(go, &c, 1) != 1)
+		return 1;
+	fence = vsvm_syncobj_export(gpu->fd, handle, 0);
+	error = fence < 0 ? fence : vsvm_sync_file_wait(fence, 30000);
+	return write(done, &error, sizeof(error)) == sizeof(error) ? 0 : 2;
+}
+
+/* Jobs of two VMs: one waits for the file, the other for the process's end. */
+static int leave_jobs_to_child(struct _test_data_fs *self, int timeline,
+			       int ready, int go, int done)
+{
+	struct drm_vsvm_sync sync[] = {
+		{}, { .flags = DRM_VSVM_SYNC_SIGNAL }
+	};
+	struct vsvm_gpu gpu, other;
+	struct drm_vsvm_op op;
+	char *mem;
+
+	if (vsvm_gpu_open(&gpu, 0) ||
+	    vsvm_syncobj_create(gpu.fd, &sync[0].handle) ||
+	    vsvm_syncobj_create(gpu.fd, &sync[1].handle) ||
+	    vsvm_sw_sync_import(timeline, 1, gpu.fd, sync[0].handle))
+		return 1;
+	if (!fork())
+		_exit(wait_for_a_strangers_job(&gpu, sync[1].handle, go, done));
+
+	other = gpu;
+	mem = vsvm_alloc(1 << 20, 1 << 20);
+	op = vsvm_op_fill(mem, 1 << 20, 1);
+	if (!mem || vsvm_vm_create(other.fd, &other.vm) ||
+	    vsvm_exec(&other, &op, 1, sync, 2, NULL) ||
+	    fs_read_by_job(self, &gpu) || write(ready, "", 1) != 1)
+		return 2;
+	pause();
+	return 3;
+}
+
+/*
+ * A process that is gone gets no more memory, which nobody would be charged for,
+ * even if one of its jobs keeps the address space for the others.
+ */
+TEST_F_TIMEOUT(fs, no_memory_after_the_end, TIMEOUT)
+{
+	int timeline, ready[2], go[2], done[2], status, error = 0;
+	pid_t pid;
+	char c;
+
+	timeline = vsvm_sw_sync_open();
+	if (timeline < 0)
+		SKIP(return, "needs CONFIG_SW_SYNC");
+	ASSERT_EQ(0, pipe(ready));
+	ASSERT_EQ(0, pipe(go));
+	ASSERT_EQ(0, pipe(done));
+	pid = fork();
+	if (!pid)
+		_exit(leave_jobs_to_child(self, timeline, ready[1], go[0],
+					  done[1]));
+	ASSERT_EQ(1, read(ready[0], &c, 1));
+	EXPECT_TRUE(fs_is_asked(self));
+	EXPECT_EQ(0, kill(pid, SIGKILL));
+	EXPECT_EQ(pid, waitpid(pid, &status, 0));
+
+	EXPECT_EQ(0, vsvm_sw_sync_signal(timeline, 1));
+	EXPECT_EQ(1, write(go[1], "", 1));
+	EXPECT_EQ((ssize_t)sizeof(error), read(done[0], &error, sizeof(error)));
+	EXPECT_EQ(-EFAULT, error);
+	close(timeline);
+}
+
+#define QUOTA_SIZE	(1024 * 1024)
+
+/* A user's job writes to a file of theirs.  Returns the error of the job. */
+static int fill_file(const char *path, size_t size, struct stat *st)
+{
+	struct vsvm_gpu gpu;
+	char *mem;
+	int fd, ret;
+
+	ret = vsvm_gpu_open(&gpu, 0);
+	if (ret)
+		return ret;
+	if (setresuid(1000, 1000, 1000) || vsvm_vm_create(gpu.fd, &gpu.vm))
+		return -EPERM;
+	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	if (fd < 0 || ftruncate(fd, size))
+		return -errno;
+	mem = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (mem == MAP_FAILED)
+		return -errno;
+	ret = vsvm_gpu_fill(&gpu, mem, size, 1);
+	return fstat(fd, st) ? -errno : ret;
+}
+
+/* Quotas hold for what the device writes to files, as for what CPUs write. */
+TEST(quota)
+{
+	char dir[64], path[80], options[64];
+	struct stat *st;
+	int *ret;
+
+	if (getuid())
+		SKIP(return, "needs root");
+	st = mmap(NULL, sizeof(*st) + sizeof(*ret), PROT_READ | PROT_WRITE,
+		  MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	ASSERT_NE(MAP_FAILED, st);
+	ret = (int *)(st + 1);
+	snprintf(dir, sizeof(dir), "/tmp/vsvm-quota-%d", getpid());
+	snprintf(path, sizeof(path), "%s/file", dir);
+	snprintf(options, sizeof(options),
+		 "mode=1777,usrquota,usrquota_block_hardlimit=%d", QUOTA_SIZE);
+	ASSERT_EQ(0, mkdir(dir, 0700));
+	if (mount("vsvm", dir, "tmpfs", 0, options)) {
+		EXPECT_EQ(0, rmdir(dir));
+		SKIP(return, "needs CONFIG_TMPFS_QUOTA");
+	}
+
+	if (!fork()) {
+		*ret = fill_file(path, 8 * QUOTA_SIZE, st);
+		_exit(0);
+	}
+	EXPECT_NE(-1, wait(NULL));
+	EXPECT_EQ(EFAULT, *ret);
+	EXPECT_LT(0, st->st_blocks);
+	EXPECT_GE(QUOTA_SIZE, st->st_blocks * 512);
+
+	EXPECT_EQ(0, umount(dir));
+	EXPECT_EQ(0, rmdir(dir));
 }
 
 TEST_HARNESS_MAIN

@@ -16,9 +16,11 @@
 #include <unistd.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
+#include <sys/wait.h>
 
 #include <linux/userfaultfd.h>
 
@@ -1135,11 +1137,14 @@ TEST_F(op, swapped_in_then_prefetched)
 	if (!has_swap())
 		SKIP(return, "there is no swap");
 
-	ASSERT_EQ(0, to_swap_cache(self));
-	/* Others may have a reference for a moment. */
+	/*
+	 * Others may have a reference for a moment.  A page that leaves the swap
+	 * cache, but does not move, has to be there again for another try.
+	 */
 	for (tries = 0; tries < 20 && moved != (long)self->npages; tries++) {
 		if (tries)
 			usleep(10000);
+		ASSERT_EQ(0, to_swap_cache(self));
 		vsvm_prefetch(&self->gpu, self->mem, self->size,
 			      DRM_VSVM_PLACE_DEVICE);
 		moved = vsvm_count(&self->gpu, self->mem, self->size,
@@ -1147,6 +1152,37 @@ TEST_F(op, swapped_in_then_prefetched)
 	}
 	EXPECT_EQ((long)self->npages, moved);
 	EXPECT_EQ(0, pattern_at(self, self->mem, 0, self->size));
+}
+
+/*
+ * Nor may reclaim drop what the CPU has written since, after the page was to move
+ * and could not.
+ */
+TEST_F(op, swapped_in_then_refused)
+{
+	struct iovec iov = { self->mem, self->size };
+	int fd[2];
+
+	if (!has_swap())
+		SKIP(return, "there is no swap");
+
+	ASSERT_EQ(0, pipe(fd));
+	if (fcntl(fd[1], F_SETPIPE_SZ, self->size) < (long)self->size)
+		SKIP(return, "no pipe for that many pages");
+	ASSERT_EQ(0, to_swap_cache(self));
+	vsvm_fill(self->mem, self->size, SEED + 1);
+	ASSERT_EQ((ssize_t)self->size, vmsplice(fd[1], &iov, 1, 0));
+	EXPECT_EQ(-EBUSY, vsvm_prefetch(&self->gpu, self->mem, self->size,
+					DRM_VSVM_PLACE_DEVICE));
+	EXPECT_EQ((long)self->npages,
+		  vsvm_count(&self->gpu, self->mem, self->size,
+			     DRM_VSVM_PLACE_SYSTEM));
+	close(fd[0]);
+	close(fd[1]);
+	ASSERT_EQ(0, madvise(self->mem, self->size, MADV_PAGEOUT));
+	EXPECT_LT(0, vsvm_count(&self->gpu, self->mem, self->size,
+				DRM_VSVM_PLACE_NONE));
+	EXPECT_EQ(-1, vsvm_verify(self->mem, self->size, SEED + 1));
 }
 
 TEST_F(op, mlock)
@@ -1747,6 +1783,13 @@ TEST_F(gpu, userfaultfd)
 }
 
 #define CGROUP "/sys/fs/cgroup/vsvm_test"
+#define CGROUP_2 "/sys/fs/cgroup/vsvm_test_2"
+
+static int make_cgroup(const char *path)
+{
+	vsvm_write_file("/sys/fs/cgroup/cgroup.subtree_control", "+memory");
+	return mkdir(path, 0755) ? -errno : 0;
+}
 
 /*
  * In a child, all of whose memory belongs to a new group, of at most @pages if
@@ -1757,10 +1800,11 @@ static int run_in_cgroup(size_t pages, int (*work)(struct vsvm_gpu *gpu))
 	char limit[32] = "max";
 	struct vsvm_gpu gpu;
 	pid_t pid;
+	int ret;
 
-	vsvm_write_file("/sys/fs/cgroup/cgroup.subtree_control", "+memory");
-	if (mkdir(CGROUP, 0755))
-		return -errno;
+	ret = make_cgroup(CGROUP);
+	if (ret)
+		return ret;
 	pid = fork();
 	if (pid)
 		return vsvm_wait_child(pid);
@@ -1773,6 +1817,26 @@ static int run_in_cgroup(size_t pages, int (*work)(struct vsvm_gpu *gpu))
 	if (vsvm_gpu_open(&gpu, 0))
 		_exit(2);
 	_exit(work(&gpu));
+}
+
+/* Groups that were removed, but are still referred to */
+static long nr_dying(void)
+{
+	return vsvm_file_figure("/sys/fs/cgroup/cgroup.stat",
+				"nr_dying_descendants");
+}
+
+/* Whether there are no more than @nr of them, soon. */
+static bool groups_die(long nr)
+{
+	int i;
+
+	for (i = 0; i < 100 && nr_dying() > nr; i++) {
+		/* Pages that wait to be put on a list */
+		vsvm_write_file("/proc/sys/vm/compact_memory", "1");
+		usleep(100 * 1000);
+	}
+	return nr_dying() <= nr;
 }
 
 /*
@@ -1870,10 +1934,202 @@ static int work_in_huge_page(struct vsvm_gpu *gpu)
 
 TEST_F_TIMEOUT(gpu, memcg_charges_huge_page_once, TIMEOUT)
 {
+	long dying = nr_dying();
+
 	EXPECT_EQ(0, run_in_cgroup(0, work_in_huge_page));
 	EXPECT_EQ(0, vsvm_wait_used(self->gpu.fd, self->gpu.stats.vram_used));
 	EXPECT_EQ(0, vsvm_wait_figure(CGROUP "/memory.stat", "anon", 0));
 	EXPECT_EQ(0, rmdir(CGROUP));
+	EXPECT_TRUE(groups_die(dying));
+}
+
+/* A process may end with its memory on the device. */
+static int work_and_leave(struct vsvm_gpu *gpu)
+{
+	char *mem = vsvm_alloc(2 * MiB, 2 * MiB);
+
+	if (!mem || madvise(mem, 2 * MiB, MADV_NOHUGEPAGE))
+		return 3;
+	vsvm_fill(mem, 2 * MiB, 1);
+	return vsvm_prefetch(gpu, mem, 2 * MiB, DRM_VSVM_PLACE_DEVICE) ? 4 : 0;
+}
+
+/* Pages of two groups take turns. */
+static int work_in_two_groups(struct vsvm_gpu *gpu)
+{
+	char *mem = vsvm_alloc(2 * MiB, 2 * MiB);
+	size_t page = getpagesize(), i;
+
+	if (!mem || madvise(mem, 2 * MiB, MADV_NOHUGEPAGE))
+		return 3;
+	for (i = 0; i < 2 * MiB; i += 2 * page)
+		vsvm_fill(mem + i, page, i);
+	if (vsvm_write_file(CGROUP_2 "/cgroup.procs", "0"))
+		return 4;
+	for (i = page; i < 2 * MiB; i += 2 * page)
+		vsvm_fill(mem + i, page, i);
+
+	if (vsvm_prefetch(gpu, mem, 2 * MiB, DRM_VSVM_PLACE_DEVICE) ||
+	    vsvm_prefetch(gpu, mem, 2 * MiB, DRM_VSVM_PLACE_SYSTEM))
+		return 5;
+	for (i = 0; i < 2 * MiB; i += page)
+		if (vsvm_verify(mem + i, page, i) != -1)
+			return 6;
+	return vsvm_prefetch(gpu, mem, 2 * MiB, DRM_VSVM_PLACE_DEVICE) ? 7 : 0;
+}
+
+/* Of what has neither pages nor processes, nothing is counted. */
+static void expect_empty(struct __test_metadata *_metadata, const char *stat)
+{
+	EXPECT_EQ(0, vsvm_wait_figure(stat, "anon", 0));
+	EXPECT_EQ(0, vsvm_wait_figure(stat, "inactive_anon", 0));
+	EXPECT_EQ(0, vsvm_wait_figure(stat, "active_anon", 0));
+}
+
+TEST_F_TIMEOUT(gpu, memcg_is_empty_after_exit, TIMEOUT)
+{
+	EXPECT_EQ(0, run_in_cgroup(0, work_and_leave));
+	EXPECT_EQ(0, vsvm_wait_used(self->gpu.fd, self->gpu.stats.vram_used));
+	expect_empty(_metadata, CGROUP "/memory.stat");
+	EXPECT_EQ(0, rmdir(CGROUP));
+}
+
+TEST_F_TIMEOUT(gpu, memcgs_share_range, TIMEOUT)
+{
+	ASSERT_EQ(0, make_cgroup(CGROUP_2));
+	EXPECT_EQ(0, run_in_cgroup(0, work_in_two_groups));
+	EXPECT_EQ(0, vsvm_wait_used(self->gpu.fd, self->gpu.stats.vram_used));
+	expect_empty(_metadata, CGROUP "/memory.stat");
+	expect_empty(_metadata, CGROUP_2 "/memory.stat");
+	EXPECT_EQ(0, rmdir(CGROUP));
+	EXPECT_EQ(0, rmdir(CGROUP_2));
+}
+
+/*
+ * One process has huge pages on the device, and another one, of another group,
+ * evicts them.
+ */
+
+#define HUGE_PAGES	4L
+
+enum {
+	NO_HUGE_PAGES = 77,
+};
+
+static int own_huge_pages(struct vsvm_gpu *gpu, int parent)
+{
+	size_t size = HUGE_PAGES * 2 * MiB, i;
+	char *mem = vsvm_alloc(size, 2 * MiB);
+
+	if (!mem || madvise(mem, size, MADV_HUGEPAGE))
+		return 3;
+	vsvm_fill(mem, size, 1);
+	if (vsvm_mapped_huge(mem, size) != (long)size)
+		return NO_HUGE_PAGES;
+	for (i = 0; i < size; i += 2 * MiB)
+		if (vsvm_prefetch(gpu, mem + i, 2 * MiB, DRM_VSVM_PLACE_DEVICE))
+			return 4;
+	if (!handshake(parent, parent))
+		return 5;
+	if (vsvm_mapped_huge(mem, size) != (long)size)
+		return 6;
+	return vsvm_verify(mem, size, 1) == -1 ? 0 : 7;
+}
+
+static int evict_huge_pages(struct vsvm_gpu *gpu, int parent)
+{
+	size_t size = gpu->query.vram_size / (2 * MiB) * (2 * MiB), i;
+	char *mem = vsvm_alloc(size, 2 * MiB);
+
+	if (!mem || madvise(mem, size, MADV_HUGEPAGE))
+		return 3;
+	vsvm_fill(mem, size, 2);
+	if (!handshake(parent, parent))
+		return 4;
+	for (i = 0; i < size; i += 2 * MiB)
+		if (vsvm_prefetch(gpu, mem + i, 2 * MiB, DRM_VSVM_PLACE_DEVICE))
+			return 5;
+	return handshake(parent, parent) ? 0 : 6;
+}
+
+/* A child in @group that does @work; returns its pid, and a socket to it. */
+static pid_t fork_in_cgroup(const char *group, int *child,
+			    int (*work)(struct vsvm_gpu *gpu, int parent))
+{
+	struct vsvm_gpu gpu;
+	int fd[2];
+	pid_t pid;
+
+	if (socketpair(AF_UNIX, SOCK_STREAM, 0, fd))
+		return -1;
+	*child = fd[0];
+	pid = fork();
+	if (pid) {
+		close(fd[1]);
+		return pid;
+	}
+	close(fd[0]);
+	if (chdir(group) || vsvm_write_file("cgroup.procs", "0"))
+		_exit(1);
+	if (vsvm_gpu_open(&gpu, 0))
+		_exit(2);
+	_exit(work(&gpu, fd[1]));
+}
+
+/* Bytes of page tables of a group */
+static long tables(const char *stat)
+{
+	return vsvm_file_figure(stat, "pagetables");
+}
+
+/* The figures come a few seconds late. */
+static void settle(void)
+{
+	sleep(vsvm_debug_kernel() ? 5 : 3);
+}
+
+/* The page table behind a huge page that is evicted is paid for by its owner. */
+TEST_F_TIMEOUT(gpu, memcg_pays_for_evicted, TIMEOUT)
+{
+	long owned, others, few = HUGE_PAGES / 2 * getpagesize();
+	int owner, evictor, status;
+	pid_t pid, evictor_pid;
+	char byte;
+
+	if (!vsvm_huge_is(2 * MiB))
+		SKIP(return, "no huge pages of 2 MiB");
+	if (vsvm_coherent(&self->gpu))
+		SKIP(return, "no huge page comes back from the device");
+
+	ASSERT_EQ(0, make_cgroup(CGROUP));
+	ASSERT_EQ(0, make_cgroup(CGROUP_2));
+	pid = fork_in_cgroup(CGROUP, &owner, own_huge_pages);
+	ASSERT_LT(0, pid);
+	EXPECT_EQ(1, read(owner, &byte, 1));
+	evictor_pid = fork_in_cgroup(CGROUP_2, &evictor, evict_huge_pages);
+	ASSERT_LT(0, evictor_pid);
+	EXPECT_EQ(1, read(evictor, &byte, 1));
+
+	settle();
+	owned = tables(CGROUP "/memory.stat");
+	others = tables(CGROUP_2 "/memory.stat");
+	EXPECT_LE(HUGE_PAGES * getpagesize(), owned);
+	EXPECT_TRUE(handshake(evictor, evictor));
+	settle();
+	EXPECT_LT(owned - few, tables(CGROUP "/memory.stat"));
+	EXPECT_GT(others + few, tables(CGROUP_2 "/memory.stat"));
+
+	EXPECT_EQ(1, write(evictor, &byte, 1));
+	EXPECT_EQ(1, write(owner, &byte, 1));
+	EXPECT_EQ(0, vsvm_wait_child(evictor_pid));
+	status = vsvm_wait_child(pid);
+	close(evictor);
+	close(owner);
+	EXPECT_EQ(0, rmdir(CGROUP));
+	EXPECT_EQ(0, rmdir(CGROUP_2));
+	if (WIFEXITED(status) && WEXITSTATUS(status) == NO_HUGE_PAGES)
+		SKIP(return, "no huge pages");
+	EXPECT_EQ(0, status);
 }
 
 /* A table of the device has as many entries of eight bytes as fit in a page. */

@@ -14,6 +14,7 @@
 #include <string.h>
 #include <unistd.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
 
@@ -1327,6 +1328,10 @@ struct pool_figures {
 	unsigned long pages;
 	unsigned long free;
 	unsigned long evictable;
+	unsigned long retired;
+	unsigned long evictions;
+	unsigned long gpu_faults;
+	unsigned long jobs;
 };
 
 static int read_pool(struct pool_figures *pool)
@@ -1338,8 +1343,11 @@ static int read_pool(struct pool_figures *pool)
 		return -errno;
 	n = fscanf(file, "pages: %lu, free: %lu, evictable allocations: %lu",
 		   &pool->pages, &pool->free, &pool->evictable);
+	n += fscanf(file, " broken pages taken out of use: %lu", &pool->retired);
+	n += fscanf(file, " evictions: %lu, page faults: %lu, jobs: %lu",
+		    &pool->evictions, &pool->gpu_faults, &pool->jobs);
 	fclose(file);
-	return n == 3 ? 0 : -EIO;
+	return n == 7 ? 0 : -EIO;
 }
 
 TEST_F(svm, debugfs_pool)
@@ -1355,6 +1363,33 @@ TEST_F(svm, debugfs_pool)
 	ASSERT_EQ(0, read_pool(&after));
 	EXPECT_EQ(before.free - NPAGES, after.free);
 	EXPECT_EQ(before.evictable + 1, after.evictable);
+	EXPECT_EQ(0, after.retired);
+}
+
+/* What the files count, the device does. */
+TEST_F_TIMEOUT(svm, debugfs_pool_counts, TIMEOUT)
+{
+	struct pool_figures before, after;
+	struct drm_vsvm_stats stats;
+	int ret = read_pool(&before);
+	char *mem;
+
+	if (ret == -ENOENT || ret == -EACCES)
+		SKIP(return, "needs debugfs, and the right to read it");
+	ASSERT_EQ(0, ret);
+	ASSERT_EQ(0, vsvm_gpu_fill(&self->gpu, self->mem, self->size, 1));
+	ASSERT_EQ(EFAULT, vsvm_gpu_fill(&self->gpu, NULL, 8, 1));
+	mem = fill_device(self);
+	ASSERT_NE(NULL, mem);
+
+	ASSERT_EQ(0, vsvm_stats(self->gpu.fd, &stats));
+	ASSERT_EQ(0, read_pool(&after));
+	EXPECT_EQ(1, after.evictions - before.evictions);
+	EXPECT_EQ(1, stats.evictions);
+	EXPECT_LE(2, after.gpu_faults - before.gpu_faults);
+	EXPECT_EQ(stats.gpu_faults, after.gpu_faults - before.gpu_faults);
+	EXPECT_EQ(2, after.jobs - before.jobs);
+	munmap(mem, self->gpu.query.vram_size);
 }
 
 struct vm_figures {
@@ -1531,6 +1566,245 @@ TEST_F(svm, peer)
 	EXPECT_EQ(1, self->pages[0].device);
 	EXPECT_EQ(sum, vsvm_checksum(self->mem, self->size));
 	close(first);
+}
+
+/*
+ * Trace events, in a buffer of our own.
+ */
+
+#define TRACE		"/sys/kernel/tracing/instances/vsvm_test"
+#define EVENT_PAGES	16
+#define WINDOW		4	/* pages that a CPU fault brings back */
+
+FIXTURE(trace)
+{
+	struct vsvm_gpu gpu;
+	size_t page;
+	size_t size;
+	char *mem;
+};
+
+FIXTURE_SETUP(trace)
+{
+	/* It may be left of a run that was ended. */
+	rmdir(TRACE);
+	if (mkdir(TRACE, 0755))
+		SKIP(return, "needs tracefs, and the right to write to it");
+	/* The clocks of two CPUs may differ, and events with them change places. */
+	ASSERT_EQ(0, vsvm_write_file(TRACE "/trace_clock", "counter"));
+	ASSERT_EQ(0, vsvm_write_file(TRACE "/events/vsvm/enable", "1"));
+	ASSERT_EQ(0, vsvm_write_file(TRACE "/events/drm_pagemap/enable", "1"));
+	ASSERT_EQ(0, vsvm_gpu_open(&self->gpu, 0));
+	ASSERT_EQ(0, vsvm_wait_used(self->gpu.fd, 0));
+	self->page = getpagesize();
+	self->size = EVENT_PAGES * self->page;
+	self->mem = vsvm_alloc(self->size, self->gpu.query.chunk_size);
+	ASSERT_NE(NULL, self->mem);
+	vsvm_fill(self->mem, self->size, 1);
+}
+
+FIXTURE_TEARDOWN(trace)
+{
+	munmap(self->mem, self->size);
+	vsvm_gpu_close(&self->gpu);
+	EXPECT_EQ(0, rmdir(TRACE));
+}
+
+/*
+ * The arguments of the last event of that name whose arguments begin with a text
+ * and have another one in them; empty if there is none
+ */
+static char *last_event(const char *name, const char *begin, const char *with)
+{
+	static char args[256];
+	FILE *file = fopen(TRACE "/trace", "r");
+	char line[256], *found;
+
+	args[0] = 0;
+	if (!file)
+		return args;
+	while (fgets(line, sizeof(line), file)) {
+		found = strstr(line, name);
+		if (!found || strncmp(found + strlen(name), ": ", 2))
+			continue;
+		found += strlen(name) + 2;
+		if (!strncmp(found, begin, strlen(begin)) && strstr(found, with))
+			snprintf(args, sizeof(args), "%s", found);
+	}
+	fclose(file);
+	return args;
+}
+
+/* An address as events have it, with the name of the field */
+static const char *field(const char *name, const void *addr)
+{
+	static char text[32];
+
+	snprintf(text, sizeof(text), "%s=%#lx ", name, (unsigned long)addr);
+	return text;
+}
+
+/* Prefetch what can be moved, and compare with what the events tell. */
+static void expect_prefetch(struct __test_metadata *_metadata,
+			    struct _test_data_trace *self,
+			    unsigned long from_peers)
+{
+	unsigned long start, end, moved, peers, resident, left;
+	struct drm_vsvm_prefetch args = {
+		.vm_id = self->gpu.vm,
+		.flags = DRM_VSVM_PREFETCH_PARTIAL,
+		.start = (uintptr_t)self->mem,
+		.size = self->size,
+		.place = DRM_VSVM_PLACE_DEVICE,
+		.fault_window = WINDOW * self->page,
+	};
+	int ret;
+
+	EXPECT_EQ(0, vsvm_ioctl(self->gpu.fd, DRM_IOCTL_VSVM_PREFETCH, &args));
+	EXPECT_TRUE(sscanf(last_event("drm_pagemap_migrate_begin",
+				      field("start", self->mem), "flags="),
+			   "start=%lx end=%lx", &start, &end) == 2);
+	EXPECT_EQ(args.start, start);
+	EXPECT_EQ(args.start + args.size, end);
+
+	EXPECT_TRUE(sscanf(last_event("drm_pagemap_migrate_end",
+				      field("start", self->mem), ""),
+			   "start=%lx end=%lx moved=%lu from_peers=%lu resident=%lu left=%lu result=%d",
+			   &start, &end, &moved, &peers, &resident, &left,
+			   &ret) == 7);
+	EXPECT_EQ(args.start, start);
+	EXPECT_EQ(args.start + args.size, end);
+	EXPECT_EQ(0, ret);
+	EXPECT_EQ(args.moved, moved);
+	EXPECT_EQ(args.resident, resident);
+	EXPECT_EQ(args.left, left);
+	EXPECT_EQ(from_peers, peers);
+}
+
+TEST_F_TIMEOUT(trace, migration, TIMEOUT)
+{
+	unsigned long addr, start, end, moved;
+	char *window = self->mem + WINDOW * self->page;
+	size_t all = self->gpu.query.vram_size;
+	struct vsvm_gpu peer = {};
+	struct iovec iov = { window + 3 * self->page, self->page };
+	int pipes[2], ret;
+	char *other, text[32];
+
+	expect_prefetch(_metadata, self, 0);
+
+	/* A part comes back. */
+	if (vsvm_coherent(&self->gpu)) {
+		ASSERT_EQ(0, vsvm_bring_back(&self->gpu, window,
+					     WINDOW * self->page));
+	} else {
+		vsvm_touch(window + self->page);
+		EXPECT_TRUE(sscanf(last_event("drm_pagemap_fault", "dev=vsvm.0 ", ""),
+				   "dev=%*s addr=%lx start=%lx end=%lx moved=%lu result=%d",
+				   &addr, &start, &end, &moved, &ret) == 5);
+		EXPECT_EQ((uintptr_t)window + self->page, addr);
+		EXPECT_EQ((uintptr_t)window, start);
+		EXPECT_EQ((uintptr_t)window + WINDOW * self->page, end);
+		EXPECT_EQ(WINDOW, moved);
+		EXPECT_EQ(0, ret);
+	}
+
+	/* Two of these pages go to the peer, and one must not move. */
+	ret = vsvm_gpu_open(&peer, 1);
+	if (!ret)
+		EXPECT_EQ(0, vsvm_prefetch(&peer, window, 2 * self->page,
+					   DRM_VSVM_PLACE_DEVICE));
+	ASSERT_EQ(0, pipe(pipes));
+	ASSERT_EQ((ssize_t)self->page, vmsplice(pipes[1], &iov, 1, 0));
+	expect_prefetch(_metadata, self, ret ? 0 : 2);
+	close(pipes[0]);
+	close(pipes[1]);
+	if (!ret)
+		vsvm_gpu_close(&peer);
+
+	/* What is gone needs no eviction. */
+	ASSERT_EQ(0, munmap(self->mem, self->page));
+	other = vsvm_alloc(all, self->gpu.query.chunk_size);
+	ASSERT_NE(NULL, other);
+	vsvm_fill(other, all, 2);
+	ASSERT_EQ(0, vsvm_prefetch(&self->gpu, other, all,
+				   DRM_VSVM_PLACE_DEVICE));
+	snprintf(text, sizeof(text), " npages=%u ", EVENT_PAGES);
+	EXPECT_TRUE(sscanf(last_event("drm_pagemap_evict", "dev=vsvm.0 ", text),
+			   "dev=%*s npages=%*u moved=%lu result=%d", &moved,
+			   &ret) == 2);
+	EXPECT_EQ(EVENT_PAGES - WINDOW - 1, moved);
+	EXPECT_EQ(0, ret);
+	munmap(other, all);
+
+	EXPECT_EQ(0, vsvm_wait_used(self->gpu.fd, 0));
+	snprintf(text, sizeof(text), " size=%zu\n", self->size);
+	EXPECT_STRNE("", last_event("drm_pagemap_release", "dev=vsvm.0 ", text));
+}
+
+/* A job whose last operation fails */
+TEST_F_TIMEOUT(trace, job, TIMEOUT)
+{
+	unsigned long long vm, other_vm, job, address;
+	struct drm_vsvm_job_status status;
+	unsigned int num_ops, op, tries, write, event, unmap_event;
+	unsigned long addr, start, end;
+	struct drm_vsvm_op ops[] = {
+		vsvm_op_fill(self->mem, self->size, 2),
+		vsvm_op_fill(self->mem, self->size, 3),
+		vsvm_op_checksum(self->mem - self->page, 8, self->gpu.result),
+	};
+	char *cut = self->mem + 2 * self->page;
+	int result;
+
+	ASSERT_EQ(0, vsvm_gpu_fill(&self->gpu, self->mem, 8, 1));
+	EXPECT_TRUE(sscanf(last_event("vsvm_gpu_fault", "vm=",
+				      field("addr", self->mem)),
+			   "vm=%llu addr=%lx write=%u tries=%u result=%d", &vm,
+			   &addr, &write, &tries, &result) == 5);
+	EXPECT_EQ(1, write);
+	EXPECT_LE(1, tries);
+	EXPECT_EQ(0, result);
+
+	ASSERT_LT(0, vsvm_run(&self->gpu, ops, ARRAY_SIZE(ops), &status));
+	EXPECT_TRUE(sscanf(last_event("vsvm_job_begin", "vm=", ""),
+			   "vm=%llu job=%llu num_ops=%u", &other_vm, &job,
+			   &num_ops) == 3);
+	EXPECT_EQ(vm, other_vm);
+	EXPECT_EQ(status.job, job);
+	EXPECT_EQ(ARRAY_SIZE(ops), num_ops);
+	EXPECT_TRUE(sscanf(last_event("vsvm_job_end", "vm=", ""),
+			   "vm=%llu job=%llu error=%d op=%u address=%llx",
+			   &other_vm, &job, &result, &op, &address) == 5);
+	EXPECT_EQ(vm, other_vm);
+	EXPECT_EQ(status.job, job);
+	EXPECT_EQ(status.error, -result);
+	EXPECT_EQ(ARRAY_SIZE(ops) - 1, op);
+	EXPECT_EQ(status.op, op);
+	EXPECT_EQ((uintptr_t)self->mem - self->page, address);
+	EXPECT_TRUE(sscanf(last_event("vsvm_gpu_fault", "vm=",
+				      field("addr", self->mem - self->page)),
+			   "vm=%llu addr=%lx write=%u tries=%u result=%d",
+			   &other_vm, &addr, &write, &tries, &result) == 5);
+	EXPECT_EQ(vm, other_vm);
+	EXPECT_EQ(0, write);
+	EXPECT_EQ(status.error, -result);
+
+	ASSERT_EQ(0, mprotect(cut, 3 * self->page, PROT_READ));
+	EXPECT_TRUE(sscanf(last_event("vsvm_invalidate", "vm=",
+				      field("start", cut)),
+			   "vm=%llu start=%lx end=%lx event=%u", &other_vm,
+			   &start, &end, &event) == 4);
+	EXPECT_EQ(vm, other_vm);
+	EXPECT_EQ((uintptr_t)cut + 3 * self->page, end);
+	ASSERT_EQ(0, munmap(cut, 2 * self->page));
+	EXPECT_TRUE(sscanf(last_event("vsvm_invalidate", "vm=",
+				      field("start", cut)),
+			   "vm=%llu start=%lx end=%lx event=%u", &other_vm,
+			   &start, &end, &unmap_event) == 4);
+	EXPECT_EQ(vm, other_vm);
+	EXPECT_EQ((uintptr_t)cut + 2 * self->page, end);
+	EXPECT_NE(event, unmap_event);
 }
 
 TEST_HARNESS_MAIN
