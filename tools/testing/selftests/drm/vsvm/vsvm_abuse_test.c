@@ -758,12 +758,12 @@ static struct usage measure_settled(void)
 	return now;
 }
 
-/* Free pages that processors keep for themselves are many KiB if pages are large. */
+/* Processors keep free pages for themselves: up to 20 MiB were seen to come and go. */
 static long available_slack(void)
 {
 	long pages = 500L * (getpagesize() / 1024);
 
-	return pages > 8 * SLACK_KB ? pages : 8 * SLACK_KB;
+	return pages > 32 * 1024 ? pages : 32 * 1024;
 }
 
 static bool is_more(const struct usage *before, const struct usage *after)

@@ -1141,7 +1141,8 @@ TEST_F_TIMEOUT(page, moved_by_userfaultfd, TIMEOUT)
 	reg.range.len = HUGE;
 
 	ASSERT_EQ(0, pthread_create(&thread, NULL, move_when_told, &m));
-	for (round = 1; vsvm_now_ms() < end; round++) {
+	/* Until it has met one at least that can be moved whole. */
+	for (round = 1; vsvm_now_ms() < end || !whole; round++) {
 		ASSERT_EQ(0, map_anew(to));
 		ASSERT_EQ(0, ioctl(uffd, UFFDIO_REGISTER, &reg));
 		ASSERT_EQ(0, map_anew(self->mem));
@@ -1157,7 +1158,6 @@ TEST_F_TIMEOUT(page, moved_by_userfaultfd, TIMEOUT)
 	}
 	atomic_store(&m.begun, -1);
 	EXPECT_EQ(0, pthread_join(thread, NULL));
-	EXPECT_LT(0, whole);
 	TH_LOG("%d rounds, %ld of the whole range", round, whole);
 	close(uffd);
 }
