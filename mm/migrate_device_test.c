@@ -1582,6 +1582,47 @@ static void migrate_device_test_restore_spares_new_page(struct kunit *test)
 	test_buf_unmap(test, &buf);
 }
 
+/*
+ * Page 1 is discarded and written to again, and a second migration comes for what
+ * is there now: its entry is a migration entry, but of another page.
+ */
+static void migrate_device_test_restore_spares_new_entry(struct kunit *test)
+{
+	const enum test_when *when = test->param_value;
+	unsigned long src = 0, dst = 0;
+	struct migrate_vma args = {
+		.src = &src,
+		.dst = &dst,
+		.pgmap_owner = pool,
+		.flags = MIGRATE_VMA_SELECT_SYSTEM,
+	};
+	struct test_migration m;
+	struct test_buf buf;
+
+	test_buf_init(test, &buf, 2);
+	args.start = test_page_addr(&buf, 1);
+	args.end = test_page_addr(&buf, 2);
+
+	KUNIT_ASSERT_EQ(test, 0, test_migration_setup(&m, &buf));
+	args.vma = m.args.vma;
+	if (*when == TEST_AFTER_COPY)
+		KUNIT_EXPECT_EQ(test, test_migration_copy(&m, &buf), 2);
+	act_zap_and_fault(test, &m);
+	KUNIT_EXPECT_EQ(test, 0, migrate_vma_setup(&args));
+	KUNIT_EXPECT_TRUE(test, src & MIGRATE_PFN_MIGRATE);
+	if (*when == TEST_BEFORE_COPY)
+		KUNIT_EXPECT_EQ(test, test_migration_copy(&m, &buf), 2);
+	migrate_vma_finalize(&m.args);
+	migrate_vma_finalize(&args);
+	mmap_read_unlock(current->mm);
+
+	KUNIT_EXPECT_EQ(test, pool_nr_used(), 1);
+	KUNIT_EXPECT_EQ(test, 0, test_read(test, test_page_addr(&buf, 1)));
+	KUNIT_EXPECT_TRUE(test, test_page_intact(&buf, 0));
+	KUNIT_EXPECT_EQ(test, atomic_read(&pool->nr_faults), 1);
+	test_buf_unmap(test, &buf);
+}
+
 /* As UFFDIO_WRITEPROTECT of page 1 does */
 static void act_write_protect(struct kunit *test, struct test_migration *m)
 {
@@ -4083,6 +4124,8 @@ static struct kunit_case migrate_device_test_cases[] = {
 	KUNIT_CASE_PARAM(migrate_device_test_restore_after_zap,
 			 test_when_gen_params),
 	KUNIT_CASE_PARAM(migrate_device_test_restore_spares_new_page,
+			 test_when_gen_params),
+	KUNIT_CASE_PARAM(migrate_device_test_restore_spares_new_entry,
 			 test_when_gen_params),
 	KUNIT_CASE_PARAM(migrate_device_test_restore_write_protected,
 			 test_when_gen_params),

@@ -36,8 +36,10 @@ HARMLESS+='|KCSAN: data-race in (lapic_cal_handler / setup_boot_APIC_clock|proce
 # sequence number that is changed under a lock, and reads it again after each wake-up.
 HARMLESS+='|do_timer / mem_cgroup_flush_stats_ratelimited|__mmu_notifier_invalidate_range_(start|end) / mmu_interval_read_begin'
 # A folio's node is read from its flags while other bits of them are set, atomically.  A spinner of a sleeping lock
-# looks at its predecessor with READ_ONCE(); a sleeper looks whether its timer has run.
-HARMLESS+='|__lruvec_stat_mod_folio / [a-z_]+|osq_lock / osq_unlock|do_nanosleep / hrtimer_wakeup)'
+# looks at its predecessor with READ_ONCE(); a sleeper looks whether its timer has run; and who drains the batches of
+# all CPUs reads the number of folios in those of mlock() while their CPU goes on.
+HARMLESS+='|__lruvec_stat_mod_folio / [a-z_]+|osq_lock / osq_unlock|do_nanosleep / hrtimer_wakeup'
+HARMLESS+='|(mun|m)lock_[a-z_]+ / need_mlock_drain)'
 
 # What the tests of broken memory bring about.
 HARMLESS+='|vsvm_failure_te:[0-9]+ due to hardware memory corruption'

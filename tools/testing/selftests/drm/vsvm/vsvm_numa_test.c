@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * Memory that comes back from the device follows the NUMA policy of its mapping
- * or of the process.  Needs two nodes; "numa=fake=2" on the kernel command line
- * makes them.
+ * or of the process, and what never goes there still migrates between nodes.
+ * Needs two nodes; "numa=fake=2" on the kernel command line makes them.
  */
 
 #include <errno.h>
+#include <fcntl.h>
 #include <unistd.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
@@ -15,7 +16,12 @@
 #include "../../kselftest_harness.h"
 #include "vsvm_util.h"
 
+#ifndef MAP_HUGE_2MB
+#define MAP_HUGE_2MB	(21 << 26)
+#endif
+
 #define NPAGES	16
+#define HUGETLB_SIZE	(2UL << 20)
 
 FIXTURE(numa)
 {
@@ -121,6 +127,96 @@ TEST_F(numa, interleave)
 	ASSERT_EQ(0, there_and_back(self));
 	EXPECT_EQ(NPAGES / 2, pages_on(self, 0));
 	EXPECT_EQ(NPAGES / 2, pages_on(self, 1));
+}
+
+/* Migration has one function for all entries, of which those of hugetlb are one kind. */
+FIXTURE(hugetlb)
+{
+	char *mem;
+};
+
+FIXTURE_VARIANT(hugetlb)
+{
+	int flags;
+};
+
+/* Mapped by file: the rmap of files. */
+FIXTURE_VARIANT_ADD(hugetlb, shared)
+{
+	.flags = MAP_SHARED,
+};
+
+FIXTURE_VARIANT_ADD(hugetlb, private)
+{
+	.flags = MAP_PRIVATE,
+};
+
+static int set_hugetlb(int node, const char *n)
+{
+	char path[128];
+
+	snprintf(path, sizeof(path),
+		 "/sys/devices/system/node/node%d/hugepages/hugepages-2048kB/nr_hugepages",
+		 node);
+	return vsvm_write_file(path, n);
+}
+
+FIXTURE_SETUP(hugetlb)
+{
+	self->mem = MAP_FAILED;
+	if (!has_two_nodes())
+		SKIP(return, "there is only one NUMA node");
+	if (set_hugetlb(0, "1") || set_hugetlb(1, "1"))
+		SKIP(return, "no hugetlb pages of 2M");
+
+	self->mem = mmap(NULL, HUGETLB_SIZE, PROT_READ | PROT_WRITE,
+			 MAP_ANONYMOUS | MAP_HUGETLB | MAP_HUGE_2MB |
+			 variant->flags, -1, 0);
+	ASSERT_NE(MAP_FAILED, (void *)self->mem);
+	vsvm_fill(self->mem, HUGETLB_SIZE, 1);
+}
+
+FIXTURE_TEARDOWN(hugetlb)
+{
+	if (self->mem != MAP_FAILED)
+		munmap(self->mem, HUGETLB_SIZE);
+	set_hugetlb(0, "0");
+	set_hugetlb(1, "0");
+}
+
+/* The word that a file of /proc has for the number @nr. */
+static uint64_t proc_word(const char *path, uint64_t nr)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	uint64_t word = 0;
+
+	if (pread(fd, &word, sizeof(word), nr * sizeof(word)) != sizeof(word))
+		word = ~0ULL;
+	close(fd);
+	return word;
+}
+
+/* How often the page is mapped. */
+static uint64_t map_count(const void *addr)
+{
+	uint64_t entry = proc_word("/proc/self/pagemap",
+				   (uintptr_t)addr / getpagesize());
+
+	return proc_word("/proc/kpagecount", entry & ((1ULL << 55) - 1));
+}
+
+TEST_F(hugetlb, migrates)
+{
+	void *addr = self->mem;
+	int from = node_of(addr), to = !from, status = -1;
+
+	ASSERT_EQ(1, map_count(addr));
+	ASSERT_EQ(0, syscall(__NR_move_pages, 0, 1UL, &addr, &to, &status,
+			     MPOL_MF_MOVE));
+	ASSERT_EQ(to, status);
+	EXPECT_EQ(to, node_of(addr));
+	EXPECT_EQ(1, map_count(addr));
+	EXPECT_EQ(-1, vsvm_verify(self->mem, HUGETLB_SIZE, 1));
 }
 
 TEST_HARNESS_MAIN
