@@ -25,6 +25,7 @@
 #include <linux/module.h>
 #include <linux/rcupdate.h>
 #include <linux/rmap.h>
+#include <linux/sched.h>
 #include <linux/sched/signal.h>
 #include <linux/sched/task.h>
 #include <linux/sizes.h>
@@ -1415,7 +1416,7 @@ static bool test_writer_round(struct test_writer *writer)
 		    put_user(value + 1, word))
 			return false;
 	}
-	writer->rounds++;
+	WRITE_ONCE(writer->rounds, writer->rounds + 1);
 	return true;
 }
 
@@ -1436,9 +1437,19 @@ static int test_writer_fn(void *data)
 	return 0;
 }
 
+/* After half a second; later if a machine is so busy that one had no turn yet */
+static bool test_writer_ends(const struct test_writer *writer, long moved,
+			     unsigned long start)
+{
+	if (READ_ONCE(writer->lost) || time_after(jiffies, start + 20 * HZ))
+		return true;
+	return time_after(jiffies, start + HZ / 2) && moved > TEST_PAGES &&
+	       READ_ONCE(writer->rounds) > 1;
+}
+
 static void migrate_device_test_writes_are_not_lost(struct kunit *test)
 {
-	unsigned long deadline = jiffies + HZ / 2;
+	unsigned long start = jiffies;
 	struct test_buf buf;
 	struct test_writer writer = { .buf = &buf };
 	struct task_struct *task;
@@ -1466,7 +1477,7 @@ static void migrate_device_test_writes_are_not_lost(struct kunit *test)
 			break;
 		moved += ret;
 		cond_resched();
-	} while (time_before(jiffies, deadline) && !READ_ONCE(writer.lost));
+	} while (!test_writer_ends(&writer, moved, start));
 	WRITE_ONCE(writer.stop, true);
 	wait_for_completion(&writer.done);
 
@@ -2464,6 +2475,53 @@ static void migrate_device_test_mlock_skips_device_pages(struct kunit *test)
 	test_buf_unmap(test, &buf);
 	KUNIT_EXPECT_EQ(test, pool_nr_used(), 0);
 	test_expect_not_mlocked(test, &buf);
+}
+
+/* Somebody who moves the thread to another CPU as soon as pages are unmapped */
+struct test_move {
+	struct mmu_notifier mn;
+	unsigned int cpu;
+	bool moved;
+};
+
+static void test_move_end(struct mmu_notifier *mn,
+			  const struct mmu_notifier_range *range)
+{
+	struct test_move *move = container_of(mn, struct test_move, mn);
+
+	if (range->event == MMU_NOTIFY_MIGRATE)
+		move->moved = !set_cpus_allowed_ptr(current,
+						    cpumask_of(move->cpu));
+}
+
+static const struct mmu_notifier_ops test_move_ops = {
+	.invalidate_range_end = test_move_end,
+};
+
+/* No batch of the CPU on which pages were unmapped has references to them. */
+static void migrate_device_test_locked_on_two_cpus(struct kunit *test)
+{
+	unsigned int cpu = cpumask_first(cpu_online_mask);
+	struct test_move move = {
+		.mn.ops = &test_move_ops,
+		.cpu = cpumask_next(cpu, cpu_online_mask),
+	};
+	struct test_buf buf;
+
+	if (move.cpu >= nr_cpu_ids)
+		kunit_skip(test, "there is only one CPU");
+
+	test_buf_map(test, &buf, TEST_PAGES, MAP_LOCKED);
+	/* So that pages are on the LRU, and nothing else asks for this. */
+	lru_add_drain_all();
+	KUNIT_ASSERT_EQ(test, 0, set_cpus_allowed_ptr(current, cpumask_of(cpu)));
+	KUNIT_ASSERT_EQ(test, 0, mmu_notifier_register(&move.mn, current->mm));
+	KUNIT_EXPECT_EQ(test, test_buf_migrate(&buf), TEST_PAGES);
+	mmu_notifier_unregister(&move.mn, current->mm);
+	KUNIT_EXPECT_TRUE(test, move.moved);
+
+	test_buf_check(test, &buf);
+	test_buf_unmap(test, &buf);
 }
 
 /* A statistic of a node, with what its CPUs have not added yet */
@@ -4164,6 +4222,7 @@ static struct kunit_case migrate_device_test_cases[] = {
 	KUNIT_CASE(migrate_device_test_huge_cannot_join),
 	KUNIT_CASE(migrate_device_test_free_page_has_no_flags),
 	KUNIT_CASE(migrate_device_test_mlock_skips_device_pages),
+	KUNIT_CASE(migrate_device_test_locked_on_two_cpus),
 	KUNIT_CASE_PARAM(migrate_device_test_statistics_balance,
 			 test_spread_gen_params),
 	KUNIT_CASE(migrate_device_test_zap_statistics_balance),

@@ -53,6 +53,8 @@ FIXTURE(kind)
 	uint64_t *mem;
 	size_t size;
 	size_t npages;
+	/* As it was before. */
+	long hugetlb;
 };
 
 FIXTURE_VARIANT(kind)
@@ -78,10 +80,11 @@ static void *alloc_malloc(size_t size)
 	return malloc(size);
 }
 
+/* Naturally aligned, so that what else is on the heap is in other chunks. */
 static void *alloc_heap(size_t size)
 {
 	mallopt(M_MMAP_THRESHOLD, 1 << 30);
-	return malloc(size);
+	return aligned_alloc(size, size);
 }
 
 /* Far below what is in use, and never touched but for the page below it. */
@@ -273,6 +276,7 @@ FIXTURE_SETUP(kind)
 
 	ASSERT_EQ(0, vsvm_gpu_open(&self->gpu, 0));
 	self->page = getpagesize();
+	self->hugetlb = vsvm_file_figure(HUGETLB, "");
 	if ((variant->folio == 2 * MiB && !vsvm_huge_is(2 * MiB)) ||
 	    (variant->folio && variant->folio <= self->page))
 		SKIP(return, "no folios of this size");
@@ -298,13 +302,13 @@ FIXTURE_TEARDOWN(kind)
 	uintptr_t end = ((uintptr_t)self->mem + self->size + chunk - 1) /
 			chunk * chunk;
 
-	/* More than this part of the heap and the stack may have been moved. */
+	/* More than this part of the stack may have been moved. */
 	EXPECT_EQ(0, vsvm_prefetch(&self->gpu, (void *)start, end - start,
 				   DRM_VSVM_PLACE_SYSTEM));
 	EXPECT_EQ(0, vsvm_wait_used(self->gpu.fd, self->gpu.stats.vram_used));
 	vsvm_gpu_close(&self->gpu);
 	vsvm_write_file(MTHP, "never");
-	vsvm_write_file(HUGETLB, "0");
+	vsvm_write_figure(HUGETLB, self->hugetlb);
 }
 
 #define EXPECT_PLACE(is_device) do {					\

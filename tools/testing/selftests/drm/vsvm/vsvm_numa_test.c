@@ -133,6 +133,8 @@ TEST_F(numa, interleave)
 FIXTURE(hugetlb)
 {
 	char *mem;
+	/* Of each node, as it was before. */
+	long nr[2];
 };
 
 FIXTURE_VARIANT(hugetlb)
@@ -151,23 +153,51 @@ FIXTURE_VARIANT_ADD(hugetlb, private)
 	.flags = MAP_PRIVATE,
 };
 
-static int set_hugetlb(int node, const char *n)
-{
-	char path[128];
+#define HUGETLB(node, file) \
+	"/sys/devices/system/node/node" #node "/hugepages/hugepages-2048kB/" file
 
-	snprintf(path, sizeof(path),
-		 "/sys/devices/system/node/node%d/hugepages/hugepages-2048kB/nr_hugepages",
-		 node);
-	return vsvm_write_file(path, n);
+static const char *const nr_hugepages[] = {
+	HUGETLB(0, "nr_hugepages"),
+	HUGETLB(1, "nr_hugepages"),
+};
+
+static const char *const free_hugepages[] = {
+	HUGETLB(0, "free_hugepages"),
+	HUGETLB(1, "free_hugepages"),
+};
+
+/* One more for each node.  Returns whether there are. */
+static bool add_hugetlb(struct _test_data_hugetlb *self)
+{
+	int node;
+
+	for (node = 0; node < 2; node++)
+		self->nr[node] = vsvm_file_figure(nr_hugepages[node], "");
+	for (node = 0; node < 2; node++) {
+		if (vsvm_write_figure(nr_hugepages[node], self->nr[node] + 1) ||
+		    vsvm_file_figure(free_hugepages[node], "") < 1)
+			return false;
+	}
+	return true;
+}
+
+static void restore_hugetlb(struct _test_data_hugetlb *self)
+{
+	int node;
+
+	for (node = 0; node < 2; node++)
+		vsvm_write_figure(nr_hugepages[node], self->nr[node]);
 }
 
 FIXTURE_SETUP(hugetlb)
 {
-	self->mem = MAP_FAILED;
 	if (!has_two_nodes())
 		SKIP(return, "there is only one NUMA node");
-	if (set_hugetlb(0, "1") || set_hugetlb(1, "1"))
+	/* A skipped setup has no teardown. */
+	if (!add_hugetlb(self)) {
+		restore_hugetlb(self);
 		SKIP(return, "no hugetlb pages of 2M");
+	}
 
 	self->mem = mmap(NULL, HUGETLB_SIZE, PROT_READ | PROT_WRITE,
 			 MAP_ANONYMOUS | MAP_HUGETLB | MAP_HUGE_2MB |
@@ -178,10 +208,8 @@ FIXTURE_SETUP(hugetlb)
 
 FIXTURE_TEARDOWN(hugetlb)
 {
-	if (self->mem != MAP_FAILED)
-		munmap(self->mem, HUGETLB_SIZE);
-	set_hugetlb(0, "0");
-	set_hugetlb(1, "0");
+	munmap(self->mem, HUGETLB_SIZE);
+	restore_hugetlb(self);
 }
 
 /* The word that a file of /proc has for the number @nr. */

@@ -514,6 +514,14 @@ int vsvm_write_file(const char *path, const char *text)
 	return ret;
 }
 
+int vsvm_write_figure(const char *path, long value)
+{
+	char text[24];
+
+	snprintf(text, sizeof(text), "%ld", value);
+	return vsvm_write_file(path, text);
+}
+
 int vsvm_bind(unsigned int device, bool bind)
 {
 	char name[16];

@@ -182,6 +182,7 @@ uint64_t vsvm_checksum(const void *addr, size_t size);
 /* Miscellaneous */
 double vsvm_now_ms(void);
 int vsvm_write_file(const char *path, const char *text);
+int vsvm_write_figure(const char *path, long value);
 /* The number behind a name in a file like /proc/meminfo, or -1; "": the first. */
 long vsvm_file_figure(const char *path, const char *name);
 /* Wait for it to be @value, as statistics come seconds late; returns the last one. */
