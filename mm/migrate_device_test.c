@@ -2477,44 +2477,69 @@ static void migrate_device_test_mlock_skips_device_pages(struct kunit *test)
 	test_expect_not_mlocked(test, &buf);
 }
 
-/* Somebody who moves the thread to another CPU as soon as pages are unmapped */
+/* Somebody who moves the thread from CPU to CPU */
 struct test_move {
 	struct mmu_notifier mn;
 	unsigned int cpu;
 	bool moved;
 };
 
-static void test_move_end(struct mmu_notifier *mn,
-			  const struct mmu_notifier_range *range)
+static void test_move_thread(struct mmu_notifier *mn)
 {
 	struct test_move *move = container_of(mn, struct test_move, mn);
 
-	if (range->event == MMU_NOTIFY_MIGRATE)
-		move->moved = !set_cpus_allowed_ptr(current,
-						    cpumask_of(move->cpu));
+	move->moved = !set_cpus_allowed_ptr(current, cpumask_of(move->cpu));
 }
 
+static int test_move_start(struct mmu_notifier *mn,
+			   const struct mmu_notifier_range *range)
+{
+	if (range->event == MMU_NOTIFY_CLEAR)
+		test_move_thread(mn);
+	return 0;
+}
+
+/* When a folio is split */
+static const struct mmu_notifier_ops test_move_split_ops = {
+	.invalidate_range_start = test_move_start,
+};
+
+static void test_move_end(struct mmu_notifier *mn,
+			  const struct mmu_notifier_range *range)
+{
+	if (range->event == MMU_NOTIFY_MIGRATE)
+		test_move_thread(mn);
+}
+
+/* When pages are unmapped */
 static const struct mmu_notifier_ops test_move_ops = {
 	.invalidate_range_end = test_move_end,
 };
 
+/* From now on, the thread runs on the first CPU; @move has it run on the second. */
+static void test_move_init(struct kunit *test, struct test_move *move,
+			   const struct mmu_notifier_ops *ops)
+{
+	unsigned int cpu = cpumask_first(cpu_online_mask);
+
+	move->mn.ops = ops;
+	move->cpu = cpumask_next(cpu, cpu_online_mask);
+	if (move->cpu >= nr_cpu_ids)
+		kunit_skip(test, "there is only one CPU");
+
+	KUNIT_ASSERT_EQ(test, 0, set_cpus_allowed_ptr(current, cpumask_of(cpu)));
+}
+
 /* No batch of the CPU on which pages were unmapped has references to them. */
 static void migrate_device_test_locked_on_two_cpus(struct kunit *test)
 {
-	unsigned int cpu = cpumask_first(cpu_online_mask);
-	struct test_move move = {
-		.mn.ops = &test_move_ops,
-		.cpu = cpumask_next(cpu, cpu_online_mask),
-	};
+	struct test_move move = {};
 	struct test_buf buf;
 
-	if (move.cpu >= nr_cpu_ids)
-		kunit_skip(test, "there is only one CPU");
-
+	test_move_init(test, &move, &test_move_ops);
 	test_buf_map(test, &buf, TEST_PAGES, MAP_LOCKED);
 	/* So that pages are on the LRU, and nothing else asks for this. */
 	lru_add_drain_all();
-	KUNIT_ASSERT_EQ(test, 0, set_cpus_allowed_ptr(current, cpumask_of(cpu)));
 	KUNIT_ASSERT_EQ(test, 0, mmu_notifier_register(&move.mn, current->mm));
 	KUNIT_EXPECT_EQ(test, test_buf_migrate(&buf), TEST_PAGES);
 	mmu_notifier_unregister(&move.mn, current->mm);
@@ -2522,6 +2547,40 @@ static void migrate_device_test_locked_on_two_cpus(struct kunit *test)
 
 	test_buf_check(test, &buf);
 	test_buf_unmap(test, &buf);
+}
+
+/* The same if the thread moves in between, while a folio is split. */
+static void migrate_device_test_locked_and_split(struct kunit *test)
+{
+	unsigned long src[2], dst[2] = {};
+	struct test_move move = {};
+	struct migrate_vma args = {
+		.src = src,
+		.dst = dst,
+		.pgmap_owner = pool,
+		.flags = MIGRATE_VMA_SELECT_SYSTEM,
+	};
+
+	test_move_init(test, &move, &test_move_split_ops);
+	args.start = test_huge_tail_map(test);
+	if (!args.start)
+		kunit_skip(test, "no huge page");
+	args.end = args.start + 2 * PAGE_SIZE;
+	lru_add_drain_all();
+
+	KUNIT_ASSERT_EQ(test, 0, mmu_notifier_register(&move.mn, current->mm));
+	mmap_write_lock(current->mm);
+	args.vma = vma_lookup(current->mm, args.start);
+	vm_flags_set(args.vma, VM_LOCKED);
+	current->mm->locked_vm += vma_pages(args.vma);
+	mmap_write_downgrade(current->mm);
+	KUNIT_EXPECT_EQ(test, 0, migrate_vma_setup(&args));
+	KUNIT_EXPECT_EQ(test, args.cpages, 2);
+	migrate_vma_pages(&args);
+	migrate_vma_finalize(&args);
+	mmap_read_unlock(current->mm);
+	mmu_notifier_unregister(&move.mn, current->mm);
+	KUNIT_EXPECT_TRUE(test, move.moved);
 }
 
 /* A statistic of a node, with what its CPUs have not added yet */
@@ -4223,6 +4282,7 @@ static struct kunit_case migrate_device_test_cases[] = {
 	KUNIT_CASE(migrate_device_test_free_page_has_no_flags),
 	KUNIT_CASE(migrate_device_test_mlock_skips_device_pages),
 	KUNIT_CASE(migrate_device_test_locked_on_two_cpus),
+	KUNIT_CASE(migrate_device_test_locked_and_split),
 	KUNIT_CASE_PARAM(migrate_device_test_statistics_balance,
 			 test_spread_gen_params),
 	KUNIT_CASE(migrate_device_test_zap_statistics_balance),
