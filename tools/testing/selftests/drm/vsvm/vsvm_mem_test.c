@@ -1789,12 +1789,6 @@ TEST_F(gpu, userfaultfd)
 #define CGROUP "/sys/fs/cgroup/vsvm_test"
 #define CGROUP_2 "/sys/fs/cgroup/vsvm_test_2"
 
-static int make_cgroup(const char *path)
-{
-	vsvm_write_file("/sys/fs/cgroup/cgroup.subtree_control", "+memory");
-	return mkdir(path, 0755) ? -errno : 0;
-}
-
 /*
  * In a child, all of whose memory belongs to a new group, of at most @pages if
  * that is not 0.
@@ -1804,11 +1798,9 @@ static int run_in_cgroup(size_t pages, int (*work)(struct vsvm_gpu *gpu))
 	char limit[32] = "max";
 	struct vsvm_gpu gpu;
 	pid_t pid;
-	int ret;
 
-	ret = make_cgroup(CGROUP);
-	if (ret)
-		return ret;
+	if (mkdir(CGROUP, 0755))
+		return -errno;
 	pid = fork();
 	if (pid)
 		return vsvm_wait_child(pid);
@@ -1875,6 +1867,8 @@ static int work_beyond_limit(struct vsvm_gpu *gpu)
 
 TEST_F_TIMEOUT(gpu, memcg_limit, TIMEOUT)
 {
+	if (!vsvm_has_memcg())
+		SKIP(return, "no memory cgroups of version 2");
 	EXPECT_EQ(0, run_in_cgroup(5 * 256, work_beyond_limit));
 	EXPECT_LT(0, vsvm_file_figure(CGROUP "/memory.events", "max"));
 	EXPECT_EQ(0, vsvm_file_figure(CGROUP "/memory.events", "oom_kill"));
@@ -1940,6 +1934,8 @@ TEST_F_TIMEOUT(gpu, memcg_charges_huge_page_once, TIMEOUT)
 {
 	long dying = nr_dying();
 
+	if (!vsvm_has_memcg())
+		SKIP(return, "no memory cgroups of version 2");
 	EXPECT_EQ(0, run_in_cgroup(0, work_in_huge_page));
 	EXPECT_EQ(0, vsvm_wait_used(self->gpu.fd, self->gpu.stats.vram_used));
 	EXPECT_EQ(0, vsvm_wait_figure(CGROUP "/memory.stat", "anon", 0));
@@ -1992,6 +1988,8 @@ static void expect_empty(struct __test_metadata *_metadata, const char *stat)
 
 TEST_F_TIMEOUT(gpu, memcg_is_empty_after_exit, TIMEOUT)
 {
+	if (!vsvm_has_memcg())
+		SKIP(return, "no memory cgroups of version 2");
 	EXPECT_EQ(0, run_in_cgroup(0, work_and_leave));
 	EXPECT_EQ(0, vsvm_wait_used(self->gpu.fd, self->gpu.stats.vram_used));
 	expect_empty(_metadata, CGROUP "/memory.stat");
@@ -2000,7 +1998,9 @@ TEST_F_TIMEOUT(gpu, memcg_is_empty_after_exit, TIMEOUT)
 
 TEST_F_TIMEOUT(gpu, memcgs_share_range, TIMEOUT)
 {
-	ASSERT_EQ(0, make_cgroup(CGROUP_2));
+	if (!vsvm_has_memcg())
+		SKIP(return, "no memory cgroups of version 2");
+	ASSERT_EQ(0, mkdir(CGROUP_2, 0755));
 	EXPECT_EQ(0, run_in_cgroup(0, work_in_two_groups));
 	EXPECT_EQ(0, vsvm_wait_used(self->gpu.fd, self->gpu.stats.vram_used));
 	expect_empty(_metadata, CGROUP "/memory.stat");
@@ -2100,13 +2100,15 @@ TEST_F_TIMEOUT(gpu, memcg_pays_for_evicted, TIMEOUT)
 	pid_t pid, evictor_pid;
 	char byte;
 
+	if (!vsvm_has_memcg())
+		SKIP(return, "no memory cgroups of version 2");
 	if (!vsvm_huge_is(2 * MiB))
 		SKIP(return, "no huge pages of 2 MiB");
 	if (vsvm_coherent(&self->gpu))
 		SKIP(return, "no huge page comes back from the device");
 
-	ASSERT_EQ(0, make_cgroup(CGROUP));
-	ASSERT_EQ(0, make_cgroup(CGROUP_2));
+	ASSERT_EQ(0, mkdir(CGROUP, 0755));
+	ASSERT_EQ(0, mkdir(CGROUP_2, 0755));
 	pid = fork_in_cgroup(CGROUP, &owner, own_huge_pages);
 	ASSERT_LT(0, pid);
 	EXPECT_EQ(1, read(owner, &byte, 1));
@@ -2171,6 +2173,8 @@ static int work_in_many_tables(struct vsvm_gpu *gpu)
 /* The device's page tables are charged to the owner of the memory. */
 TEST_F_TIMEOUT(gpu, memcg_pays_for_tables, TIMEOUT)
 {
+	if (!vsvm_has_memcg())
+		SKIP(return, "no memory cgroups of version 2");
 	EXPECT_EQ(0, run_in_cgroup(0, work_in_many_tables));
 	EXPECT_EQ(0, rmdir(CGROUP));
 }
@@ -2213,6 +2217,8 @@ static int work_without_memory(struct vsvm_gpu *gpu)
 /* The error must not blame the address. */
 TEST_F_TIMEOUT(gpu, memcg_without_memory, TIMEOUT)
 {
+	if (!vsvm_has_memcg())
+		SKIP(return, "no memory cgroups of version 2");
 	/* The kernel's report that there is no process to kill is expected. */
 	ASSERT_EQ(0, vsvm_write_file("/proc/sys/kernel/printk", "1"));
 	EXPECT_EQ(0, run_in_cgroup(4 * 256, work_without_memory));
@@ -2293,6 +2299,8 @@ static int work_in_full_ranges(struct vsvm_gpu *gpu)
 
 TEST_F_TIMEOUT(gpu, memcg_pays_for_full_ranges, TIMEOUT)
 {
+	if (!vsvm_has_memcg())
+		SKIP(return, "no memory cgroups of version 2");
 	if (self->gpu.query.chunk_size !=
 	    (uint64_t)TABLE_ENTRIES * getpagesize())
 		SKIP(return, "no range is as large as a table");

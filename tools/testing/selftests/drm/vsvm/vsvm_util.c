@@ -1075,6 +1075,12 @@ bool vsvm_debug_kernel(void)
 	return !access("/sys/kernel/debug/kmemleak", F_OK);
 }
 
+bool vsvm_has_memcg(void)
+{
+	return !vsvm_write_file("/sys/fs/cgroup/cgroup.subtree_control",
+				"+memory");
+}
+
 int vsvm_wait_child(pid_t pid)
 {
 	int status;

@@ -195,6 +195,8 @@ long vsvm_mapped_huge(const void *mem, size_t size);
 bool vsvm_has_soft_dirty(void);
 /* Whether the kernel has the checks that make it many times slower. */
 bool vsvm_debug_kernel(void);
+/* Whether groups of cgroup2 can have limits of memory; from now on, they do. */
+bool vsvm_has_memcg(void);
 /* Wait for a child.  Return its wait status, or -ECHILD. */
 int vsvm_wait_child(pid_t pid);
 
