@@ -33,6 +33,8 @@ check:			## check that patches and overlay agree, and that each patch applies, b
 	@scripts/check
 kcsan:			## run the test suites on a kernel with the data race detector
 	@scripts/test kcsan
+rt:			## run the test suites on a fully preemptible kernel (PREEMPT_RT)
+	@scripts/test rt
 each:			## build a whole kernel of each patch, with the symbols =y, =m and =n (hours)
 	@scripts/check each
 kernel:			## build the kernel the tests use
@@ -70,4 +72,4 @@ clean:			## delete built kernels and logs, keep the git tree and downloads
 distclean:		## delete all of build/, also the git tree
 	@scripts/clean all
 
-.PHONY: help demo test kunit soak replug endure tree export check kcsan each kernel arm64 debian configs modules hmm-base bench profile docs coverage mutants mbox vanilla older debian13 clean distclean
+.PHONY: help demo test kunit soak replug endure tree export check kcsan rt each kernel arm64 debian configs modules hmm-base bench profile docs coverage mutants mbox vanilla older debian13 clean distclean

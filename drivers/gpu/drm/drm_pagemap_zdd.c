@@ -248,7 +248,8 @@ static void drm_pagemap_zdd_detach(struct kref *ref)
  * The last one completes &drm_pagemap_devmem.detached and leaves the call of
  * devmem_release() to a work item: pages are freed under page table locks.
  *
- * Context: Any, also with interrupts off or spinlocks held.
+ * Context: Any, also with interrupts off or spinlocks held.  With PREEMPT_RT,
+ * where a spinlock may be taken: nowhere else are pages freed there.
  */
 void drm_pagemap_zdd_put(struct drm_pagemap_zdd *zdd)
 {
@@ -263,7 +264,7 @@ EXPORT_SYMBOL_IF_KUNIT(drm_pagemap_zdd_put);
  *
  * As drm_pagemap_zdd_put().
  *
- * Context: Any, also with interrupts off or spinlocks held.
+ * Context: That of drm_pagemap_zdd_put().
  */
 void drm_pagemap_zdd_put_many(struct drm_pagemap_zdd *zdd, unsigned int n)
 {

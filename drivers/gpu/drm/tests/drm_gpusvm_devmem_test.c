@@ -963,6 +963,8 @@ static void drm_gpusvm_test_stale_lookup(struct kunit *test)
 	struct pagemap_mock_thread *thread;
 	struct spoiler *spoiler;
 
+	if (IS_ENABLED(CONFIG_PREEMPT_RT))
+		kunit_skip(test, "nobody can tell who waits for a lock");
 	spoiler = kunit_kzalloc(test, sizeof(*spoiler), GFP_KERNEL);
 	KUNIT_ASSERT_NOT_NULL(test, spoiler);
 	spoiler->range = range;
@@ -1035,6 +1037,8 @@ static void drm_gpusvm_test_thp(struct kunit *test)
 
 	if (HPAGE_PMD_NR != 512)
 		kunit_skip(test, "huge pages of another size");
+	if (!IS_ENABLED(CONFIG_TRANSPARENT_HUGEPAGE) && !p->devmem)
+		kunit_skip(test, "no huge pages");
 	addr = pagemap_mock_mmap_thp(test, HPAGE_PMD_NR);
 	KUNIT_ASSERT_NE(test, addr, 0);
 	KUNIT_ASSERT_EQ(test, pagemap_mock_write(addr, HPAGE_PMD_NR, SEED), 0);

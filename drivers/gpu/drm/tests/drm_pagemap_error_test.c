@@ -53,10 +53,11 @@ struct pagemap_ledger_entry {
 
 /*
  * The mappings of one device.  All is protected by @lock but @tp_map and
- * @tp_unmap, which are constant during a case.
+ * @tp_unmap, which are constant during a case.  Tracepoints run with preemption
+ * off, so that it is a raw one.
  */
 static struct pagemap_ledger {
-	spinlock_t lock; /* see above */
+	raw_spinlock_t lock; /* see above */
 	struct device *dev;
 	struct tracepoint *tp_map;
 	struct tracepoint *tp_unmap;
@@ -69,7 +70,7 @@ static struct pagemap_ledger {
 	/* Unmapped when the page was in use by the process again */
 	unsigned int late;
 } ledger = {
-	.lock = __SPIN_LOCK_UNLOCKED(ledger.lock),
+	.lock = __RAW_SPIN_LOCK_UNLOCKED(ledger.lock),
 };
 
 static void pagemap_ledger_map(void *data, struct device *dev, phys_addr_t phys,
@@ -78,7 +79,7 @@ static void pagemap_ledger_map(void *data, struct device *dev, phys_addr_t phys,
 {
 	unsigned long flags;
 
-	spin_lock_irqsave(&ledger.lock, flags);
+	raw_spin_lock_irqsave(&ledger.lock, flags);
 	if (dev == ledger.dev && addr != DMA_MAPPING_ERROR) {
 		ledger.maps++;
 		if (ledger.live < PAGEMAP_LEDGER_SIZE)
@@ -88,7 +89,7 @@ static void pagemap_ledger_map(void *data, struct device *dev, phys_addr_t phys,
 		else
 			ledger.wrong++;
 	}
-	spin_unlock_irqrestore(&ledger.lock, flags);
+	raw_spin_unlock_irqrestore(&ledger.lock, flags);
 }
 
 /* Between the copy and the end of the migration, pages are locked. */
@@ -115,7 +116,7 @@ static void pagemap_ledger_unmap(void *data, struct device *dev, dma_addr_t addr
 	unsigned long flags;
 	unsigned int i;
 
-	spin_lock_irqsave(&ledger.lock, flags);
+	raw_spin_lock_irqsave(&ledger.lock, flags);
 	if (dev == ledger.dev) {
 		ledger.unmaps++;
 		for (i = 0; i < ledger.live; i++)
@@ -129,7 +130,7 @@ static void pagemap_ledger_unmap(void *data, struct device *dev, dma_addr_t addr
 			e[i] = e[--ledger.live];
 		}
 	}
-	spin_unlock_irqrestore(&ledger.lock, flags);
+	raw_spin_unlock_irqrestore(&ledger.lock, flags);
 }
 
 static void pagemap_ledger_find(struct tracepoint *tp, void *data)

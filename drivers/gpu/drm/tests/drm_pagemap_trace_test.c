@@ -54,16 +54,17 @@ struct event {
 
 /*
  * What happened to the devices of a case.  @lock protects @event and @num; the
- * rest is constant during a case.
+ * rest is constant during a case.  Tracepoints run with preemption off, so that
+ * it is a raw one.
  */
 static struct {
-	spinlock_t lock;	/* see above */
+	raw_spinlock_t lock;	/* see above */
 	const struct pagemap_mock *mock;
 	struct tracepoint *tp[NUM_EVENTS];
 	struct event event[NUM_EVENTS][MAX_EVENTS];
 	unsigned int num[NUM_EVENTS];
 } record = {
-	.lock = __SPIN_LOCK_UNLOCKED(record.lock),
+	.lock = __RAW_SPIN_LOCK_UNLOCKED(record.lock),
 };
 
 static bool is_mine(const struct device *dev)
@@ -86,11 +87,11 @@ static void add_event(enum event_id id, const struct event *event)
 	if (!is_mine(event->dev))
 		return;
 
-	spin_lock_irqsave(&record.lock, flags);
+	raw_spin_lock_irqsave(&record.lock, flags);
 	if (record.num[id] < MAX_EVENTS)
 		record.event[id][record.num[id]] = *event;
 	record.num[id]++;
-	spin_unlock_irqrestore(&record.lock, flags);
+	raw_spin_unlock_irqrestore(&record.lock, flags);
 }
 
 static void add_migration(enum event_id id, const struct drm_pagemap_migration *mig,
@@ -189,9 +190,9 @@ static void find_event(struct tracepoint *tp, void *data)
 /* Forgets what happened before. */
 static void clear_record(void)
 {
-	spin_lock_irq(&record.lock);
+	raw_spin_lock_irq(&record.lock);
 	memset(record.num, 0, sizeof(record.num));
-	spin_unlock_irq(&record.lock);
+	raw_spin_unlock_irq(&record.lock);
 }
 
 /* The helpers are not found if they are a module. */

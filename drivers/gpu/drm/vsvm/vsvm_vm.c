@@ -149,12 +149,14 @@ static struct vsvm_vm *vsvm_vm_next(struct vsvm_device *vdev,
 static bool vsvm_vm_all_detached(struct vsvm_device *vdev)
 {
 	struct vsvm_vm *vm;
+	bool all = true;
 
-	guard(spinlock)(&vdev->vms_lock);
+	spin_lock(&vdev->vms_lock);
 	list_for_each_entry(vm, &vdev->vms, link)
-		if (!vm->detached)
-			return false;
-	return true;
+		all &= vm->detached;
+	spin_unlock(&vdev->vms_lock);
+
+	return all;
 }
 
 /**

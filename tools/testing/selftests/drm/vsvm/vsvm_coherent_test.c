@@ -457,7 +457,7 @@ static int move_in_cgroup(void)
 	if (vsvm_write_file(CGROUP "/cgroup.procs", "0"))
 		return 1;
 	mem = vsvm_alloc(HUGE, HUGE);
-	if (!mem || madvise(mem, HUGE, MADV_NOHUGEPAGE) ||
+	if (!mem || vsvm_no_huge(mem, HUGE) ||
 	    vsvm_gpu_open(&gpu, 0))
 		return 2;
 	vsvm_fill(mem, HUGE, 3);

@@ -95,7 +95,7 @@ FIXTURE_SETUP(failure)
 	self->size = NPAGES * self->page;
 	self->mem = vsvm_alloc(self->size, HUGE);
 	ASSERT_NE(NULL, self->mem);
-	ASSERT_EQ(0, madvise(self->mem, self->size, MADV_NOHUGEPAGE));
+	ASSERT_EQ(0, vsvm_no_huge(self->mem, self->size));
 	vsvm_fill(self->mem, self->size, 1);
 	ASSERT_EQ(0, vsvm_prefetch(&self->gpu, self->mem, self->size,
 				   DRM_VSVM_PLACE_DEVICE));

@@ -270,6 +270,14 @@ FIXTURE_VARIANT_ADD(kind, two) {
 	.where = MOVES,
 };
 
+static bool has_folios(size_t size)
+{
+	if (size == 2 * MiB)
+		return vsvm_huge_is(size);
+
+	return size > (size_t)getpagesize() && !access(MTHP, F_OK);
+}
+
 FIXTURE_SETUP(kind)
 {
 	uintptr_t start;
@@ -277,8 +285,7 @@ FIXTURE_SETUP(kind)
 	ASSERT_EQ(0, vsvm_gpu_open(&self->gpu, 0));
 	self->page = getpagesize();
 	self->hugetlb = vsvm_file_figure(HUGETLB, "");
-	if ((variant->folio == 2 * MiB && !vsvm_huge_is(2 * MiB)) ||
-	    (variant->folio && variant->folio <= self->page))
+	if (variant->folio && !has_folios(variant->folio))
 		SKIP(return, "no folios of this size");
 	self->size = variant->size;
 	if (self->size < 2 * MiB && !variant->folio)
@@ -1936,6 +1943,8 @@ TEST_F_TIMEOUT(gpu, memcg_charges_huge_page_once, TIMEOUT)
 
 	if (!vsvm_has_memcg())
 		SKIP(return, "no memory cgroups of version 2");
+	if (!vsvm_huge_is(2 * MiB))
+		SKIP(return, "no huge pages of 2 MiB");
 	EXPECT_EQ(0, run_in_cgroup(0, work_in_huge_page));
 	EXPECT_EQ(0, vsvm_wait_used(self->gpu.fd, self->gpu.stats.vram_used));
 	EXPECT_EQ(0, vsvm_wait_figure(CGROUP "/memory.stat", "anon", 0));
@@ -1948,7 +1957,7 @@ static int work_and_leave(struct vsvm_gpu *gpu)
 {
 	char *mem = vsvm_alloc(2 * MiB, 2 * MiB);
 
-	if (!mem || madvise(mem, 2 * MiB, MADV_NOHUGEPAGE))
+	if (!mem || vsvm_no_huge(mem, 2 * MiB))
 		return 3;
 	vsvm_fill(mem, 2 * MiB, 1);
 	return vsvm_prefetch(gpu, mem, 2 * MiB, DRM_VSVM_PLACE_DEVICE) ? 4 : 0;
@@ -1960,7 +1969,7 @@ static int work_in_two_groups(struct vsvm_gpu *gpu)
 	char *mem = vsvm_alloc(2 * MiB, 2 * MiB);
 	size_t page = getpagesize(), i;
 
-	if (!mem || madvise(mem, 2 * MiB, MADV_NOHUGEPAGE))
+	if (!mem || vsvm_no_huge(mem, 2 * MiB))
 		return 3;
 	for (i = 0; i < 2 * MiB; i += 2 * page)
 		vsvm_fill(mem + i, page, i);
@@ -2275,7 +2284,7 @@ static int work_in_full_ranges(struct vsvm_gpu *gpu)
 	long slab;
 
 	mem = vsvm_alloc(RANGES * size, size);
-	if (!mem || madvise(mem, RANGES * size, MADV_NOHUGEPAGE) ||
+	if (!mem || vsvm_no_huge(mem, RANGES * size) ||
 	    vsvm_advise(gpu, mem, RANGES * size, DRM_VSVM_ADVICE_SYSTEM))
 		return 3;
 	/* Ranges have that size only where memory is mapped. */

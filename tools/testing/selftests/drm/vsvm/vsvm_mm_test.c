@@ -693,7 +693,7 @@ TEST_F(mm, timeslice_spares_khugepaged)
 	ASSERT_NE(NULL, mem);
 	if (!vsvm_huge_is(HUGE))
 		SKIP(return, "no huge pages of this size");
-	ASSERT_EQ(0, madvise(mem, HUGE, MADV_NOHUGEPAGE));
+	ASSERT_EQ(0, vsvm_no_huge(mem, HUGE));
 	vsvm_fill(mem, HUGE, 3);
 	ASSERT_EQ(0, prefetch_some(&self->gpu, mem, some, 8000));
 	ASSERT_EQ(16, on_device(&self->gpu, mem, some));
@@ -936,7 +936,7 @@ TEST_F(mm, collapse_of_device_memory)
 	ASSERT_NE(NULL, mem);
 	if (!vsvm_huge_is(HUGE))
 		SKIP(return, "no huge pages of this size");
-	ASSERT_EQ(0, madvise(mem, HUGE, MADV_NOHUGEPAGE));
+	ASSERT_EQ(0, vsvm_no_huge(mem, HUGE));
 	vsvm_fill(mem, HUGE, 3);
 	ASSERT_EQ(0, to_device(&self->gpu, mem, HUGE));
 	ASSERT_EQ(0, madvise(mem, HUGE, MADV_HUGEPAGE));

@@ -757,7 +757,7 @@ TEST_F_TIMEOUT(race, destroy_in_a_storm, TIMEOUT)
 	int fd;
 
 	ASSERT_NE(NULL, mem);
-	ASSERT_EQ(0, madvise(mem, size, MADV_NOHUGEPAGE));
+	ASSERT_EQ(0, vsvm_no_huge(mem, size));
 	/* Page tables, which take time to go through */
 	for (i = 0; i < size; i += step)
 		mem[i] = 1;

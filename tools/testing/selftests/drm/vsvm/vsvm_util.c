@@ -1024,6 +1024,13 @@ bool vsvm_huge_is(size_t size)
 				"") == (long)size;
 }
 
+int vsvm_no_huge(void *mem, size_t size)
+{
+	if (madvise(mem, size, MADV_NOHUGEPAGE) && errno != EINVAL)
+		return -errno;
+	return 0;
+}
+
 long vsvm_mapped_huge(const void *mem, size_t size)
 {
 	unsigned long start, end, kib;

@@ -189,6 +189,8 @@ long vsvm_file_figure(const char *path, const char *name);
 long vsvm_wait_figure(const char *path, const char *name, long value);
 /* Whether the huge pages of this machine have that size. */
 bool vsvm_huge_is(size_t size);
+/* No huge pages there; without any anywhere, that is no error. */
+int vsvm_no_huge(void *mem, size_t size);
 /* Bytes of the mappings that overlap @mem that are mapped by huge pages, or -1 */
 long vsvm_mapped_huge(const void *mem, size_t size);
 /* Whether the kernel keeps track of the pages that are written to. */
